@@ -1,0 +1,1 @@
+"""What runs in the gateway process. Imports nothing of `notebook/` or `worker/`."""

@@ -1,0 +1,269 @@
+"""One batch through decode, preprocess, inference, postprocess, encode.
+
+Owns how a handler is called and how its failures become answers. Used by the worker's loop for traffic, and in the
+notebook for the proof and for replaying a failed request: the very same code, so that what was proven is what runs.
+
+The steps are written once, as a generator that yields what the handler returned; `run` drives it for ordinary handlers
+and `run_async` awaits the steps of coroutine handlers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import sys
+import time
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, NamedTuple
+
+from nbserve.errors import BadRequest, ErrorInfo, HandlerError
+from nbserve.handler import Context, Handler, Row, to_answers
+from nbserve.tracebacks import Locate, describe
+from nbserve.wire.codec import decode_row, encode_value, shape_of
+from nbserve.wire.frames import Buffer
+from nbserve.wire.messages import Timings
+
+__all__ = ["Answer", "Item", "Outcome", "Pipeline"]
+
+
+class Item(NamedTuple):
+    """One request of a batch."""
+
+    body: Buffer
+    content_type: str = "application/json"
+    request_id: str = ""
+    route: str = "predict"
+
+
+class Answer(NamedTuple):
+    """One answer: a body, or an error and no body."""
+
+    body: bytes
+    content_type: str
+    status: int = 200
+    error: ErrorInfo | None = None
+
+
+class Outcome(NamedTuple):
+    """One answer per item, in order, and the seconds each stage took."""
+
+    answers: list[Answer]
+    timings: Timings
+
+
+class _Failure(Exception):
+    def __init__(self, info: ErrorInfo) -> None:
+        self.info = info
+
+
+_Steps = Generator[Any, Any, list[Answer]]
+
+
+class Pipeline:
+    """A handler that is ready to be called.
+
+    handler: a class (instantiated here), an instance, or a function `predict(batch) -> answers`.
+    locate: maps file and line to the user's place for tracebacks.
+    sample_shape: shape of the sample's payload; a failing row of another shape is told so (status 400).
+    on_stage: called with the stage's name before each user-code stage (progress, for crash reports).
+    """
+
+    def __init__(
+        self,
+        handler: Any,
+        context: Context,
+        *,
+        locate: Locate = lambda _file, _line: None,
+        sample_shape: tuple[int, ...] | None = None,
+        on_stage: Callable[[str], None] = lambda _stage: None,
+    ) -> None:
+        self.context = context
+        self._locate = locate
+        self._sample_shape = sample_shape
+        self._on_stage = on_stage
+        self.handler: Any = handler() if inspect.isclass(handler) else handler
+        self._preprocess, self._inference, self._postprocess = _stages(self.handler, context)
+        self.is_async = any(
+            inspect.iscoroutinefunction(step) for step in (self._preprocess, self._inference, self._postprocess)
+        )
+
+    def set_on_stage(self, on_stage: Callable[[str], None]) -> None:
+        """Who is told of each stage from now on."""
+        self._on_stage = on_stage
+
+    def initialize(self) -> Any:
+        """Call the handler's `initialize(context)` where it has one; returns what it returned (maybe a coroutine)."""
+        handler = self.handler
+        if not inspect.isfunction(handler):
+            with contextlib.suppress(AttributeError):  # slots or a frozen class: it gets them through initialize
+                handler.context, handler.metrics = self.context, self.context.metrics
+        initialize = getattr(handler, "initialize", None)
+        return initialize(self.context) if callable(initialize) else None
+
+    def run(self, items: Sequence[Item]) -> Outcome:
+        """One batch, called from plain code. Never raises for what a handler or a body did wrong."""
+        clock = _Clock()
+        steps = self._steps(items, clock)
+        with _inference_mode():
+            try:
+                value = next(steps)
+                while True:
+                    if inspect.isawaitable(value):
+                        error = TypeError("this handler is a coroutine; it needs a running event loop")
+                        value = steps.throw(error)
+                    else:
+                        value = steps.send(value)
+            except StopIteration as done:
+                return Outcome(done.value, clock.timings)
+
+    async def run_async(self, items: Sequence[Item]) -> Outcome:
+        """One batch, awaiting the steps of a coroutine handler. Cancelling the task ends it between steps."""
+        clock = _Clock()
+        steps = self._steps(items, clock)
+        try:
+            value = next(steps)
+            while True:
+                if inspect.isawaitable(value):
+                    try:
+                        with _inference_mode():
+                            result = await value
+                    except Exception as exc:
+                        value = steps.throw(exc)
+                        continue
+                    value = steps.send(result)
+                else:
+                    value = steps.send(value)
+        except StopIteration as done:
+            return Outcome(done.value, clock.timings)
+
+    def _steps(self, items: Sequence[Item], clock: _Clock) -> _Steps:
+        answers: list[Answer | None] = [None] * len(items)
+        rows: list[Row] = []
+        places: list[int] = []
+        self._on_stage("decode")
+        for place, item in enumerate(items):
+            try:
+                rows.append(decode_row(item.content_type, item.body))
+                places.append(place)
+            except BadRequest as exc:
+                answers[place] = _error(describe(exc, self._locate, stage="decode"))
+        clock.lap("decode_s")
+        if rows:
+            self.context.request_ids = [items[place].request_id for place in places]
+            found = yield from self._isolated(rows, clock)
+            for place, answer in zip(places, found, strict=True):
+                answers[place] = answer
+        return [answer if answer is not None else _error(_lost()) for answer in answers]
+
+    def _isolated(self, rows: list[Row], clock: _Clock) -> _Steps:
+        """All rows together; where that fails, each on its own, so that one bad row costs one error."""
+        try:
+            return (yield from self._together(rows, clock))
+        except _Failure as failure:
+            if len(rows) == 1:
+                return [_error(self._blame(rows[0], failure.info))]
+            if failure.info.status == 507:  # more of the same would not help
+                return [_error(failure.info)] * len(rows)
+        answers: list[Answer] = []
+        for row in rows:
+            answers += yield from self._isolated([row], clock)
+        return answers
+
+    def _together(self, rows: list[Row], clock: _Clock) -> _Steps:
+        stage = "preprocess"
+        try:
+            self._on_stage(stage)
+            batch = (yield self._preprocess(rows)) if self._preprocess is not None else rows
+            clock.lap("preprocess_s")
+            stage = "inference"
+            self._on_stage(stage)
+            outputs = yield self._inference(batch)
+            clock.lap("inference_s")
+            stage = "postprocess"
+            self._on_stage(stage)
+            values = (yield self._postprocess(outputs)) if self._postprocess is not None else outputs
+            if not isinstance(values, (list, tuple)):
+                values = to_answers(values)
+            if len(values) != len(rows):
+                raise HandlerError(
+                    f"the handler returned {len(values)} answers for a batch of {len(rows)}",
+                    hint="return a list with one answer per row, in order",
+                )
+            clock.lap("postprocess_s")
+        except Exception as exc:
+            clock.lap(f"{stage}_s")
+            raise _Failure(describe(exc, self._locate, stage=stage)) from exc
+        self._on_stage("encode")
+        answers = [self._encode(value) for value in values]
+        clock.lap("encode_s")
+        return answers
+
+    def _encode(self, value: Any) -> Answer:
+        try:
+            body, content_type = encode_value(value)
+        except HandlerError as exc:
+            return _error(describe(exc, self._locate, stage="encode"))
+        return Answer(body, content_type)
+
+    def _blame(self, row: Row, info: ErrorInfo) -> ErrorInfo:
+        """A row that failed alone: the client's fault where it is ragged or not shaped like the sample."""
+        if info.status != 500 or self._sample_shape is None or info.stage not in ("preprocess", "inference"):
+            return info
+        shape = shape_of(row.payload)
+        if shape == self._sample_shape:
+            return info
+        seen = "is ragged or not numbers" if shape is None else f"has shape {list(shape)}"
+        return ErrorInfo(
+            type="BadRequest",
+            message=f"the payload {seen}, the sample's is {list(self._sample_shape)} ({info.type}: {info.message})",
+            status=400,
+            where=info.where,
+            stage=info.stage,
+            traceback=info.traceback,
+        )
+
+
+class _Clock:
+    """Adds up the time since the last lap under a stage's name."""
+
+    def __init__(self) -> None:
+        self.timings = Timings()
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        setattr(self.timings, name, getattr(self.timings, name) + now - self._last)
+        self._last = now
+
+
+def _stages(handler: Any, context: Context) -> tuple[Any, Any, Any]:
+    """(preprocess, inference, postprocess) of whatever was given; preprocess and postprocess may be None."""
+    if inspect.isfunction(handler) or inspect.ismethod(handler) or inspect.isbuiltin(handler):
+        return Handler.preprocess.__get__(Handler()), handler, None
+    if callable(getattr(handler, "inference", None)):
+        default = Handler()
+        return (
+            getattr(handler, "preprocess", default.preprocess),
+            handler.inference,
+            getattr(handler, "postprocess", default.postprocess),
+        )
+    if callable(getattr(handler, "handle", None)):  # TorchServe's one-step form
+        return None, lambda rows: handler.handle(rows, context), None
+    if callable(getattr(handler, "predict", None)):
+        return Handler.preprocess.__get__(Handler()), handler.predict, None
+    if callable(handler):
+        return Handler.preprocess.__get__(Handler()), handler, None
+    raise TypeError(f"{type(handler).__name__} has none of inference, handle, predict")
+
+
+def _inference_mode() -> contextlib.AbstractContextManager[Any]:
+    torch = sys.modules.get("torch")
+    return torch.inference_mode() if torch is not None else contextlib.nullcontext()
+
+
+def _error(info: ErrorInfo) -> Answer:
+    return Answer(b"", "", info.status, info)
+
+
+def _lost() -> ErrorInfo:
+    return ErrorInfo(type="HandlerError", message="the handler gave no answer for this request", status=500)

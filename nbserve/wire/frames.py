@@ -1,0 +1,199 @@
+"""Frames v1 between gateway and worker: what goes over the one AF_UNIX stream of each worker.
+
+Owns the byte layout (written down for other languages in docs/worker-protocol.md) and nothing else: packing to a list
+of buffers for a vectored write, and an incremental reader. Called by gateway/pool (asyncio) and worker/loop (blocking).
+
+    header, 32 bytes little-endian
+      0  magic      2  b"nb"
+      2  version    u8
+      3  kind       u8   Kind
+      4  flags      u16  Flag
+      6  reserved   u16  0
+      8  batch_id   u64  0 where the frame concerns no batch
+     16  count      u32  items
+     20  meta_bytes u32
+     24  body_bytes u64
+    then  u32 * count   length of each item's body
+          meta_bytes    msgpack
+          body_bytes    the bodies, concatenated, in item order
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from enum import IntEnum, IntFlag
+from typing import NamedTuple, TypeVar
+
+import msgspec
+
+from nbserve.errors import EndOfFile, GarbageFrame, OversizedFrame, ShortRead, UnsupportedVersion
+
+__all__ = [
+    "HEADER",
+    "MAX_BODY_BYTES",
+    "MAX_ITEMS",
+    "MAX_META_BYTES",
+    "VERSION",
+    "Buffer",
+    "Flag",
+    "Frame",
+    "FrameReader",
+    "Kind",
+    "decode_meta",
+    "encode_meta",
+    "pack",
+]
+
+VERSION = 1
+MAGIC = b"nb"
+HEADER = struct.Struct("<2sBBHHQIIQ")
+assert HEADER.size == 32
+
+MAX_ITEMS = 65_536
+MAX_META_BYTES = 64 * 1024 * 1024
+MAX_BODY_BYTES = 4 * 1024**3
+
+Buffer = bytes | bytearray | memoryview
+
+
+class Kind(IntEnum):
+    """What a frame says. g = sent by the gateway, w = by the worker."""
+
+    HELLO = 1  # both: the handshake; meta = Hello
+    READY = 2  # w: the handler is initialized; meta = Ready
+    FAILED = 3  # w: it is not; meta = ErrorInfo
+    BATCH = 4  # g: work; meta = list[RequestItem]; bodies = request bodies
+    ANSWER = 5  # w: results; meta = AnswerMeta; bodies = answer bodies
+    CANCEL = 6  # g: the named batch is no longer wanted
+    PAUSED = 7  # w: somebody uses this worker's shell; send nothing and stop its clocks
+    RESUMED = 8  # w: the shell is free again
+    DRAIN = 9  # g: finish what you have, then close
+    RELEASE = 10  # w: reserved for v1 shared memory: slots of the batch may be reused
+    LOAD = 11  # g: initialize the handler of a bundle; meta = Load
+
+
+class Flag(IntFlag):
+    """Bits of the header's flags."""
+
+    NONE = 0
+    WARMUP = 1  # BATCH: keep it out of metrics and of the cost model
+    SEEDED = 2  # BATCH: set random seeds to 0 before running (the proof of random handlers)
+    RETRY = 4  # BATCH: these items were tried before
+    MEMFD = 8  # BATCH, ANSWER: reserved for v1: bodies lie in a sealed memfd sent beside the frame
+
+
+class Frame(NamedTuple):
+    """One frame. `bodies` has one buffer per item; views into the reader's memory, valid until let go."""
+
+    kind: Kind
+    flags: Flag = Flag.NONE
+    batch_id: int = 0
+    meta: Buffer = b""
+    bodies: Sequence[Buffer] = ()
+
+
+def pack(frame: Frame) -> list[Buffer]:
+    """Frame -> buffers for one vectored write (`sendmsg`, `transport.writelines`); bodies are not copied.
+
+    Raises OversizedFrame where a limit of this version is passed.
+    """
+    count = len(frame.bodies)
+    lengths = [len(body) for body in frame.bodies]
+    body_bytes = sum(lengths)
+    _check_sizes(count, len(frame.meta), body_bytes)
+    head = HEADER.pack(MAGIC, VERSION, frame.kind, frame.flags, 0, frame.batch_id, count, len(frame.meta), body_bytes)
+    return [head + struct.pack(f"<{count}I", *lengths) + bytes(frame.meta), *frame.bodies]
+
+
+class FrameReader:
+    """Incremental reader: feed it bytes as they come, take whole frames out. Holds at most one partial frame.
+
+    Raises GarbageFrame, OversizedFrame or UnsupportedVersion as soon as a header shows it; the stream cannot be
+    used after that.
+    """
+
+    def __init__(self, max_body_bytes: int = MAX_BODY_BYTES) -> None:
+        self._buffer = bytearray()
+        self._max_body_bytes = max_body_bytes
+        self._need = HEADER.size
+
+    def feed(self, data: Buffer) -> Iterator[Frame]:
+        """Add bytes; yield every frame that they complete."""
+        self._buffer += data
+        while len(self._buffer) >= self._need:
+            if self._need == HEADER.size:
+                self._need = frame_bytes(self._buffer, self._max_body_bytes)
+                if len(self._buffer) < self._need:
+                    return
+            # Hand the frame its own memory: callers may keep views while later bytes arrive.
+            raw = bytes(memoryview(self._buffer)[: self._need])
+            del self._buffer[: self._need]
+            self._need = HEADER.size
+            yield unpack(raw)
+
+    def eof(self) -> None:
+        """The peer closed: raises EndOfFile between frames, ShortRead inside one."""
+        if self._buffer:
+            raise ShortRead(f"peer closed after {len(self._buffer)} of {self._need} bytes of a frame")
+        raise EndOfFile("peer closed")
+
+
+def frame_bytes(header: Buffer, max_body_bytes: int = MAX_BODY_BYTES) -> int:
+    """Size of the whole frame that starts with these (at least 32) bytes; checks the header."""
+    magic, version, kind, _flags, _, _batch_id, count, meta_bytes, body_bytes = HEADER.unpack_from(header)
+    if magic != MAGIC:
+        raise GarbageFrame(f"bad magic {magic!r}")
+    if version != VERSION:
+        raise UnsupportedVersion(f"peer speaks frames v{version}, this side v{VERSION}")
+    if kind not in _KINDS:
+        raise GarbageFrame(f"unknown frame kind {kind}")
+    _check_sizes(count, meta_bytes, body_bytes, max_body_bytes)
+    return int(HEADER.size + 4 * count + meta_bytes + body_bytes)
+
+
+def unpack(raw: Buffer) -> Frame:
+    """One whole frame's bytes -> Frame. Raises GarbageFrame where the length table does not add up."""
+    _, _, kind, flags, _, batch_id, count, meta_bytes, body_bytes = HEADER.unpack_from(raw)
+    lengths = struct.unpack_from(f"<{count}I", raw, HEADER.size)
+    if sum(lengths) != body_bytes:
+        raise GarbageFrame(f"{count} lengths sum to {sum(lengths)}, the header says {body_bytes} bytes")
+    view = memoryview(raw)
+    at = HEADER.size + 4 * count
+    meta = view[at : at + meta_bytes]
+    at += meta_bytes
+    bodies = []
+    for length in lengths:
+        bodies.append(view[at : at + length])
+        at += length
+    return Frame(Kind(kind), Flag(flags & _FLAGS), batch_id, meta, bodies)
+
+
+_KINDS = frozenset(int(kind) for kind in Kind)
+_FLAGS = 15
+
+
+def _check_sizes(count: int, meta_bytes: int, body_bytes: int, max_body_bytes: int = MAX_BODY_BYTES) -> None:
+    if count > MAX_ITEMS:
+        raise OversizedFrame(f"{count} items, at most {MAX_ITEMS}")
+    if meta_bytes > MAX_META_BYTES:
+        raise OversizedFrame(f"{meta_bytes} bytes of meta, at most {MAX_META_BYTES}")
+    if body_bytes > max_body_bytes:
+        raise OversizedFrame(f"{body_bytes} bytes of bodies, at most {max_body_bytes}")
+
+
+_T = TypeVar("_T")
+_encoder = msgspec.msgpack.Encoder()
+
+
+def encode_meta(value: object) -> bytes:
+    """Struct or plain data -> msgpack for a frame's meta."""
+    return _encoder.encode(value)
+
+
+def decode_meta(meta: Buffer, type_: type[_T]) -> _T:
+    """A frame's meta -> `type_`. Raises GarbageFrame where it is not one."""
+    try:
+        return msgspec.msgpack.decode(meta, type=type_)
+    except msgspec.MsgspecError as exc:
+        raise GarbageFrame(f"meta is not a {getattr(type_, '__name__', type_)}: {exc}") from exc

@@ -1,0 +1,142 @@
+"""JSON of the management API and of the event stream: what the gateway says of itself, and what it is asked.
+
+Written by gateway/management and gateway/events; read by client.py (notebook, CLI, dashboards).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from nbserve.config import ModelConfig
+from nbserve.errors import ErrorInfo
+
+__all__ = [
+    "ErrorBody",
+    "Event",
+    "GatewayStatus",
+    "ModelStatus",
+    "RegisterRequest",
+    "WorkerState",
+    "WorkerStatus",
+]
+
+WorkerState = Literal["STARTING", "LOADING", "READY", "BUSY", "PAUSED", "DRAINING", "STOPPED", "FAILED"]
+VersionState = Literal["LOADING", "READY", "DRAINING", "FAILED"]
+
+
+class RegisterRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """POST /models as a JSON body (each of the first four may also be a query parameter)."""
+
+    url: str
+    """Path of a bundle folder."""
+    model_name: str = ""
+    """Empty = the bundle's own name."""
+    version: str = ""
+    """Empty = one more than the highest there is, from 1."""
+    synchronous: bool = True
+    """True: answered when the version serves or has failed. False: 202 at once."""
+    config: ModelConfig = msgspec.field(default_factory=ModelConfig)
+
+
+class WorkerStatus(msgspec.Struct, kw_only=True):
+    """One worker of a version."""
+
+    id: int
+    state: WorkerState
+    pid: int | None
+    cores: list[int]
+    threads: int
+    device: str = "cpu"
+    started_at: float = 0.0
+    """Unix time."""
+    restarts: int = 0
+    batches: int = 0
+    rss_bytes: int | None = None
+    pss_bytes: int | None = None
+    cpu_s: float | None = None
+    connection_file: str = ""
+    error: ErrorInfo | None = None
+
+
+class ModelStatus(msgspec.Struct, kw_only=True):
+    """One version of one model."""
+
+    name: str
+    version: str
+    state: VersionState
+    default: bool
+    url: str
+    """Full URL of its predictions, e.g. http://127.0.0.1:8080/predictions/digits"""
+    bundle: str
+    digest: str
+    config: ModelConfig
+    workers: list[WorkerStatus]
+    queue_items: int = 0
+    queue_bytes: int = 0
+    requests: dict[str, int] = msgspec.field(default_factory=dict)
+    """By status class: "2xx", "4xx", "5xx"."""
+    batch_sizes: dict[str, int] = msgspec.field(default_factory=dict)
+    """Batch size -> how many batches."""
+    cost: dict[str, float] = msgspec.field(default_factory=dict)
+    """s(b) = a_s + c_s * b."""
+    stages_s: dict[str, float] = msgspec.field(default_factory=dict)
+    """Seconds each stage of becoming ready took."""
+    proof: dict[str, Any] = msgspec.field(default_factory=dict)
+    """{"checked": bool, "max_difference": float, ...}"""
+    error: ErrorInfo | None = None
+
+
+class GatewayStatus(msgspec.Struct, kw_only=True):
+    """GET /status."""
+
+    id: str
+    name: str
+    pid: int
+    url: str
+    profile: str
+    uptime_s: float
+    owner_pid: int | None
+    models: list[ModelStatus]
+    placement: dict[str, Any] = msgspec.field(default_factory=dict)
+    """How cores are shared out: {"usable": [...], "reserved": [...], "note": str}"""
+    memory: dict[str, int] = msgspec.field(default_factory=dict)
+    """{"available_bytes", "total_bytes"} under the cgroup's limit."""
+
+
+class Event(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One line (newline-delimited JSON) of GET /events."""
+
+    seq: int
+    at: float
+    """Unix time."""
+    kind: Literal["stage", "state", "log", "error", "rates", "gateway"]
+    model: str = ""
+    version: str = ""
+    worker: int | None = None
+    stage: str = ""
+    """kind "stage": start, import, values, initialize, warmup, proof, ready, failed, drained."""
+    state: str = ""
+    text: str = ""
+    """kind "log": what the handler printed; one or more whole lines."""
+    stream: str = ""
+    """stdout or stderr."""
+    batch_id: int | None = None
+    request_ids: list[str] = msgspec.field(default_factory=list)
+    error: ErrorInfo | None = None
+    data: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+class ErrorBody(msgspec.Struct, omit_defaults=True):
+    """Body of every answer with status >= 400 (TorchServe's three keys, then ours)."""
+
+    code: int
+    type: str
+    message: str
+    error_id: str = ""
+    where: str = ""
+    traceback: list[str] = msgspec.field(default_factory=list)
+    hint: str = ""
+    stage: str = ""
+    details: dict[str, Any] = msgspec.field(default_factory=dict)

@@ -1,0 +1,105 @@
+"""The meta of each frame kind, as typed data (msgpack). The field order is the wire order: only append.
+
+Shared by gateway/pool and worker; documented in docs/worker-protocol.md.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from nbserve.errors import ErrorInfo
+
+__all__ = ["AnswerItem", "AnswerMeta", "Hello", "Load", "MetricDelta", "Ready", "RequestItem", "Timings"]
+
+
+class Hello(msgspec.Struct):
+    """HELLO, first frame of the worker; the gateway answers with its own."""
+
+    versions: list[int]
+    software: str = ""
+    pid: int = 0
+
+
+class Load(msgspec.Struct):
+    """LOAD: which bundle, and how the worker may use the machine."""
+
+    bundle: str
+    name: str
+    version: str
+    worker: int
+    threads: int
+    cores: list[int]
+    device: str = "cpu"
+    development: bool = False
+
+
+class Ready(msgspec.Struct):
+    """READY: what the worker found itself to be, seen from inside."""
+
+    pid: int
+    cores: list[int]
+    threads: int
+    torch_threads: int | None = None
+    load_s: float = 0.0
+    stages_s: dict[str, float] = msgspec.field(default_factory=dict)
+    device: str = "cpu"
+
+
+class RequestItem(msgspec.Struct, array_like=True):
+    """One item of a BATCH. `route` is "predict" or the part of the path after the model."""
+
+    content_type: str
+    request_id: str
+    route: str = "predict"
+    headers: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+AnswerKind = Literal["whole", "more", "last", "error"]
+
+
+class AnswerItem(msgspec.Struct, array_like=True):
+    """One item of an ANSWER: `item` is its place in the batch; an error carries ErrorInfo and an empty body."""
+
+    item: int
+    kind: AnswerKind
+    status: int
+    content_type: str
+    error: ErrorInfo | None = None
+    headers: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+class Timings(msgspec.Struct, array_like=True):
+    """Seconds that a batch spent in each stage of the worker."""
+
+    decode_s: float = 0.0
+    preprocess_s: float = 0.0
+    inference_s: float = 0.0
+    postprocess_s: float = 0.0
+    encode_s: float = 0.0
+
+
+class MetricDelta(msgspec.Struct, array_like=True):
+    """What a handler's own metric gained since the last answer.
+
+    kind: counter (value = increment), gauge (value = level), histogram (values = observations).
+    """
+
+    kind: Literal["counter", "gauge", "histogram"]
+    name: str
+    help: str
+    unit: str
+    values: list[float]
+    labels: dict[str, str] = msgspec.field(default_factory=dict)
+    buckets: list[float] = msgspec.field(default_factory=list)
+
+
+class AnswerMeta(msgspec.Struct):
+    """ANSWER: items of one batch that are done; `last` closes the batch."""
+
+    items: list[AnswerItem]
+    timings: Timings
+    metrics: list[MetricDelta] = msgspec.field(default_factory=list)
+    last: bool = True
+    extra: dict[str, Any] = msgspec.field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""What runs in a worker kernel. Imports nothing of `gateway/` or `notebook/`."""

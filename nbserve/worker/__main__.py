@@ -1,0 +1,37 @@
+"""`python -m nbserve.worker -f CONNECTION_FILE`: an IPython kernel that also serves batches.
+
+Started by gateway/pool/provisioner.py, which hands over by environment: the data stream (NBSERVE_DATA_FD), the status
+page (NBSERVE_STATUS_FD) and the cores (NBSERVE_CORES). Affinity is set here, before numpy or torch size their thread
+pools from it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+
+def _pin() -> None:
+    cores = os.environ.get("NBSERVE_CORES", "")
+    if cores and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
+
+
+def main(argv: list[str]) -> None:
+    """Run until the data stream ends or Jupyter shuts the kernel down."""
+    _pin()
+    from ipykernel.kernelapp import IPKernelApp
+    from tornado.ioloop import IOLoop
+
+    from nbserve.worker.loop import WorkerLoop
+
+    app: Any = IPKernelApp.instance()
+    app.initialize(argv)
+    loop = WorkerLoop.from_environment(app)
+    IOLoop.current().add_callback(loop.start)  # the loop that app.start() is about to run
+    app.start()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,260 @@
+"""The worker's loop: frames in, the handler, frames out, on the kernel's main thread.
+
+Started by worker/__main__.py. Reading is a callback of the kernel's own event loop with blocking reads of whole frames;
+that costs as much as a thread would and lets an interrupt reach the handler (measured: docs/worker-protocol.md).
+Everything that can go wrong with a frame is a named error and ends the worker; what goes wrong in user code is an
+answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from nbserve.errors import EndOfFile, WireError
+from nbserve.pipeline import Answer, Item, Outcome
+from nbserve.tracebacks import describe
+from nbserve.wire.frames import VERSION, Flag, Frame, Kind, decode_meta, encode_meta
+from nbserve.wire.messages import AnswerItem, AnswerMeta, Hello, Load, RequestItem, Timings
+from nbserve.wire.statuspage import StatusPage
+from nbserve.worker.guard import Cancelled, Guard
+from nbserve.worker.session import Session, seed_everything
+from nbserve.worker.stream import read_frame, write_frame
+
+__all__ = ["WorkerLoop"]
+
+log = logging.getLogger("nbserve.worker")
+
+
+class WorkerLoop:
+    """Serves one data stream until it ends."""
+
+    def __init__(self, sock: socket.socket, page: StatusPage, app: Any) -> None:
+        self._sock = sock
+        self._page = page
+        self._app = app
+        self._guard = Guard(page)
+        self._session: Session | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._task_batch = 0
+        self._handlers: dict[Kind, Callable[[Frame], None]] = {
+            Kind.HELLO: self._on_hello,
+            Kind.LOAD: self._on_load,
+            Kind.BATCH: self._on_batch,
+            Kind.CANCEL: self._on_cancel,
+            Kind.DRAIN: self._on_drain,
+        }
+
+    @classmethod
+    def from_environment(cls, app: Any) -> WorkerLoop:
+        """The stream and page that the provisioner left in the environment; taken out of it, with the markers."""
+        sock = socket.socket(fileno=int(os.environ.pop("NBSERVE_DATA_FD")))
+        page = StatusPage(int(os.environ.pop("NBSERVE_STATUS_FD")))
+        sock.setblocking(True)
+        return cls(sock, page, app)
+
+    def start(self) -> None:
+        """Say HELLO and begin to read; called on the kernel's loop."""
+        self._loop = asyncio.get_running_loop()
+        self._page.set_progress(0, "start")
+        events = self._app.shell.events
+        events.register("pre_execute", lambda: self._send(Frame(Kind.PAUSED)))
+        events.register("post_execute", lambda: self._send(Frame(Kind.RESUMED)))
+        self._send(Frame(Kind.HELLO, meta=encode_meta(Hello([VERSION], "nbserve-python", os.getpid()))))
+        self._loop.add_reader(self._sock, self._on_readable)
+
+    # -- frames in ---------------------------------------------------------------------------------------------------
+
+    def _on_readable(self) -> None:
+        try:
+            frame = read_frame(self._sock)
+            handle = self._handlers.get(frame.kind)
+            if handle is None:
+                raise WireError(f"unexpected {frame.kind.name} frame from the gateway")
+            handle(frame)
+        except EndOfFile:
+            self._exit()
+        except (WireError, OSError) as exc:
+            log.error("data stream: %s: %s", type(exc).__name__, exc)
+            self._exit()
+
+    def _on_hello(self, frame: Frame) -> None:
+        if VERSION not in decode_meta(frame.meta, Hello).versions:
+            raise WireError(f"the gateway does not speak frames v{VERSION}")
+
+    def _on_load(self, frame: Frame) -> None:
+        load = decode_meta(frame.meta, Load)
+        stage = "import"
+
+        def on_stage(name: str) -> None:
+            nonlocal stage
+            stage = name
+            self._page.set_progress(frame.batch_id, name)
+
+        self._mark_prints(frame.batch_id, [])
+        try:
+            with self._guard(frame.batch_id):
+                session = Session(load, on_stage)
+                pending = session.initialize()
+        except BaseException as exc:
+            self._send_failed(frame.batch_id, exc, stage)
+            return
+        self._session = session
+        if pending is None:
+            self._send_ready(frame.batch_id)
+        else:
+            self._run_task(frame.batch_id, self._finish_load(frame.batch_id, pending))
+
+    async def _finish_load(self, batch_id: int, pending: Any) -> None:
+        try:
+            await pending
+        except BaseException as exc:
+            self._send_failed(batch_id, exc, "initialize")
+        else:
+            self._send_ready(batch_id)
+
+    def _on_batch(self, frame: Frame) -> None:
+        session = self._session
+        if session is None:
+            raise WireError("BATCH before READY")
+        metas = decode_meta(frame.meta, list[RequestItem])
+        if len(metas) != len(frame.bodies):
+            raise WireError(f"{len(metas)} items described, {len(frame.bodies)} sent")
+        items = [
+            Item(body, meta.content_type, meta.request_id, meta.route)
+            for body, meta in zip(frame.bodies, metas, strict=True)
+        ]
+        self._mark_prints(frame.batch_id, [item.request_id for item in items])
+        if frame.flags & Flag.SEEDED:
+            seed_everything(0)
+        session.pipeline.set_on_stage(lambda stage: self._page.set_progress(frame.batch_id, stage))
+        if session.pipeline.is_async:
+            self._run_task(frame.batch_id, self._run_async(frame.batch_id, items))
+            return
+        try:
+            with self._guard(frame.batch_id):
+                outcome = session.pipeline.run(items)
+        except BaseException as exc:
+            outcome = self._interrupted(exc, len(items))
+        self._answer(frame.batch_id, outcome)
+
+    async def _run_async(self, batch_id: int, items: list[Item]) -> None:
+        assert self._session is not None
+        try:
+            outcome = await self._session.pipeline.run_async(items)
+        except BaseException as exc:
+            outcome = self._interrupted(exc, len(items))
+        self._answer(batch_id, outcome)
+
+    def _on_cancel(self, frame: Frame) -> None:
+        """For coroutine handlers; a plain handler's batch is over by the time this frame is read."""
+        if self._task is not None and self._task_batch == frame.batch_id:
+            self._task.cancel()
+
+    def _on_drain(self, frame: Frame) -> None:
+        if self._task is not None:
+            self._task.add_done_callback(lambda _task: self._exit())
+        else:
+            self._exit()
+
+    def _run_task(self, batch_id: int, coroutine: Any) -> None:
+        assert self._loop is not None
+        self._task_batch = batch_id
+        self._task = self._loop.create_task(coroutine)
+        self._task.add_done_callback(self._task_done)
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self._task = None
+        if not task.cancelled() and (exc := task.exception()) is not None:
+            log.error("data stream: %s: %s", type(exc).__name__, exc)
+            self._exit()
+
+    # -- frames out --------------------------------------------------------------------------------------------------
+
+    def _send(self, frame: Frame) -> None:
+        write_frame(self._sock, frame)
+
+    def _send_ready(self, batch_id: int) -> None:
+        assert self._session is not None
+        ready = self._session.ready()
+        self._page.set_progress(0, "idle")
+        self._send(Frame(Kind.READY, batch_id=batch_id, meta=encode_meta(ready)))
+
+    def _send_failed(self, batch_id: int, exc: BaseException, stage: str) -> None:
+        locate = self._session.locate if self._session is not None else _locate_nothing
+        info = describe(exc, getattr(exc, "nbserve_locate", locate), stage=stage)
+        if isinstance(exc, (Cancelled, asyncio.CancelledError)):
+            info.type, info.status = "StartupTimeout", 504
+            info.message = f"still in {stage} when the start-up time was over"
+        flush_prints()
+        self._send(Frame(Kind.FAILED, batch_id=batch_id, meta=encode_meta(info)))
+
+    def _answer(self, batch_id: int, outcome: Outcome) -> None:
+        assert self._session is not None
+        self._page.set_progress(0, "idle")
+        items = [
+            AnswerItem(place, "error" if answer.error else "whole", answer.status, answer.content_type, answer.error)
+            for place, answer in enumerate(outcome.answers)
+        ]
+        meta = AnswerMeta(items, outcome.timings, self._session.pipeline.context.metrics.drain())
+        bodies = [answer.body for answer in outcome.answers]
+        self._send(Frame(Kind.ANSWER, batch_id=batch_id, meta=encode_meta(meta), bodies=bodies))
+
+    def _interrupted(self, exc: BaseException, count: int) -> Outcome:
+        """User code that ended by something that is no Exception: the time limit, or its own exit()."""
+        assert self._session is not None
+        stage = self._page.progress.stage
+        info = describe(exc, self._session.locate, stage=stage)
+        if isinstance(exc, (Cancelled, asyncio.CancelledError)):
+            info.type, info.status = "ResponseTimeout", 504
+            info.message = f"the handler was still in {stage} when the response time was over"
+        else:
+            info.message = f"the handler raised {type(exc).__name__}({info.message})"
+        return Outcome([Answer(b"", "", info.status, info)] * count, Timings())
+
+    # -- around ------------------------------------------------------------------------------------------------------
+
+    def _mark_prints(self, batch_id: int, request_ids: list[str]) -> None:
+        """Parent header of what the handler prints: else it would land in whatever cell ran last."""
+        header = {
+            "msg_id": f"nbserve-{os.getpid()}-{batch_id}",
+            "msg_type": "nbserve_batch",
+            "session": self._app.session.session,
+            "username": self._app.session.username,
+            "date": datetime.now(UTC),
+            "version": "5.3",
+            "nbserve_batch": batch_id,
+            "nbserve_requests": ",".join(request_ids),
+        }
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "parent_header"):
+                stream.parent_header = header
+
+    def _exit(self) -> None:
+        """End the kernel: by its own loop, so that atexit hooks run; by force if user threads hold it."""
+        assert self._loop is not None
+        self._loop.remove_reader(self._sock)
+        self._sock.close()
+        flush_prints()
+        timer = threading.Timer(2.0, os._exit, args=(0,))
+        timer.daemon = True
+        timer.start()
+        self._app.kernel.io_loop.add_callback(self._app.kernel.io_loop.stop)
+
+
+def flush_prints() -> None:
+    """Send what the handler printed now, before the frame or exit that it explains."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+
+
+def _locate_nothing(_file: str, _line: int) -> str | None:
+    return None

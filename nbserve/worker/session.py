@@ -1,0 +1,115 @@
+"""Loading a bundle in a worker: threads, import, values, initialize; then the pipeline that serves it.
+
+Called by worker/loop.py on a LOAD frame. Stages are reported as they begin, so that a hang or a death names its stage.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from nbserve.bundle import Bundle
+from nbserve.handler import Context
+from nbserve.pipeline import Pipeline
+from nbserve.wire.codec import decode_row, shape_of
+from nbserve.wire.messages import Load, Ready
+
+__all__ = ["Session", "seed_everything"]
+
+
+class Session:
+    """One loaded handler and the facts about its surroundings."""
+
+    def __init__(self, load: Load, on_stage: Callable[[str], None]) -> None:
+        self._load = load
+        self._stages_s: dict[str, float] = {}
+        self._on_stage = on_stage
+        self._stage = ""
+        self._began = self._stage_began = time.perf_counter()
+
+        self._enter("import")
+        set_threads(load.threads)
+        self.bundle = Bundle.open(load.bundle)
+        loaded = self.bundle.load(on_stage=self._enter)
+        self.locate = loaded.locate
+        set_threads(load.threads)  # again: importing torch or numpy may have come only now
+        context = Context(
+            name=load.name,
+            version=load.version,
+            device=resolve_device(load.device),
+            threads=load.threads,
+            worker=load.worker,
+            model_dir=str(self.bundle.path),
+        )
+        self.pipeline = Pipeline(
+            loaded.handler,
+            context,
+            locate=loaded.locate,
+            sample_shape=self._sample_shape(),
+            on_stage=on_stage,
+        )
+
+    def initialize(self) -> Awaitable[Any] | None:
+        """Run the handler's `initialize`; a coroutine is returned for the loop to await."""
+        self._enter("initialize")
+        result = self.pipeline.initialize()
+        return result if isinstance(result, Awaitable) else None
+
+    def ready(self) -> Ready:
+        """What this worker found itself to be, for the gateway to check against its plan."""
+        self._enter("")
+        torch = sys.modules.get("torch")
+        return Ready(
+            pid=os.getpid(),
+            cores=sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [],
+            threads=self._load.threads,
+            torch_threads=torch.get_num_threads() if torch is not None else None,
+            load_s=time.perf_counter() - self._began,
+            stages_s=self._stages_s,
+            device=self.pipeline.context.device,
+        )
+
+    def _enter(self, stage: str) -> None:
+        now = time.perf_counter()
+        if self._stage:
+            self._stages_s[self._stage] = self._stages_s.get(self._stage, 0.0) + now - self._stage_began
+        self._stage, self._stage_began = stage, now
+        if stage:
+            self._on_stage(stage)
+
+    def _sample_shape(self) -> tuple[int, ...] | None:
+        sample = self.bundle.sample
+        if sample is None:
+            return None
+        return shape_of(decode_row(sample.content_type, sample.body).payload)
+
+
+def set_threads(threads: int) -> None:
+    """Intra-op threads of the libraries that are loaded; the environment has told those that load later."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(threads)
+        with contextlib.suppress(RuntimeError):  # may be set once only, and not after parallel work began
+            torch.set_num_interop_threads(1)
+
+
+def resolve_device(device: str) -> str:
+    """auto -> cuda:0 where torch sees one, else cpu. torch is asked only if the handler has loaded it."""
+    if device != "auto":
+        return device
+    torch = sys.modules.get("torch")
+    return "cuda:0" if torch is not None and torch.cuda.is_available() else "cpu"
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds of random, numpy and torch, as far as they are loaded: the proof of random handlers."""
+    random.seed(seed)
+    if numpy := sys.modules.get("numpy"):
+        numpy.random.seed(seed)
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(seed)
