@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from nbserve.errors import BadRequest, ErrorInfo, HandlerError
 from nbserve.handler import Context, Handler, Row, to_answers
+from nbserve.isolation import BatchFailed, Pace, isolate
 from nbserve.tracebacks import Locate, describe
 from nbserve.wire.codec import decode_row, encode_value, shape_of
 from nbserve.wire.frames import Buffer
@@ -49,11 +50,8 @@ class Outcome(NamedTuple):
 
     answers: list[Answer]
     timings: Timings
-
-
-class _Failure(Exception):
-    def __init__(self, info: ErrorInfo) -> None:
-        self.info = info
+    isolation_s: float = 0.0
+    """Of these, spent on running parts of a failed batch again."""
 
 
 _Steps = Generator[Any, Any, list[Answer]]
@@ -65,7 +63,8 @@ class Pipeline:
     handler: a class (instantiated here), an instance, or a function `predict(batch) -> answers`.
     locate: maps file and line to the user's place for tracebacks.
     sample_shape: shape of the sample's payload; a failing row of another shape is told so (status 400).
-    on_stage: called with the stage's name before each user-code stage (progress, for crash reports).
+    on_stage: called with the stage's name before each stage (progress, for crash reports).
+    isolate: whether a failed batch is run again in parts, to find the rows at fault.
     """
 
     def __init__(
@@ -76,11 +75,14 @@ class Pipeline:
         locate: Locate = lambda _file, _line: None,
         sample_shape: tuple[int, ...] | None = None,
         on_stage: Callable[[str], None] = lambda _stage: None,
+        isolate: bool = True,
     ) -> None:
         self.context = context
         self._locate = locate
         self._sample_shape = sample_shape
         self._on_stage = on_stage
+        self._isolate = isolate
+        self._pace = Pace()
         self.handler: Any = handler() if inspect.isclass(handler) else handler
         self._preprocess, self._inference, self._postprocess = _stages(self.handler, context)
         self.is_async = any(
@@ -114,7 +116,7 @@ class Pipeline:
                     else:
                         value = steps.send(value)
             except StopIteration as done:
-                return Outcome(done.value, clock.timings)
+                return Outcome(done.value, clock.timings, clock.isolation_s)
 
     async def run_async(self, items: Sequence[Item]) -> Outcome:
         """One batch, awaiting the steps of a coroutine handler. Cancelling the task ends it between steps."""
@@ -134,7 +136,7 @@ class Pipeline:
                 else:
                     value = steps.send(value)
         except StopIteration as done:
-            return Outcome(done.value, clock.timings)
+            return Outcome(done.value, clock.timings, clock.isolation_s)
 
     def _steps(self, items: Sequence[Item], clock: _Clock) -> _Steps:
         answers: list[Answer | None] = [None] * len(items)
@@ -156,21 +158,29 @@ class Pipeline:
         return [answer if answer is not None else _error(_lost()) for answer in answers]
 
     def _isolated(self, rows: list[Row], clock: _Clock) -> _Steps:
-        """All rows together; where that fails, each on its own, so that one bad row costs one error."""
+        """All rows together; where that fails, in parts, so that one bad row costs one error."""
         try:
             return (yield from self._together(rows, clock))
-        except _Failure as failure:
+        except BatchFailed as failure:
+            info = failure.answer.error or _lost()
             if len(rows) == 1:
-                return [_error(self._blame(rows[0], failure.info))]
-            if failure.info.status == 507:  # more of the same would not help
-                return [_error(failure.info)] * len(rows)
-        answers: list[Answer] = []
-        for row in rows:
-            answers += yield from self._isolated([row], clock)
+                return [_error(self._blame(rows[0], info))]
+            if not self._isolate or info.status == 507:  # more of the same would not help
+                return [_error(info)] * len(rows)
+        began = time.perf_counter()
+
+        def run(indices: Sequence[int]) -> _Steps:
+            part = [rows[index] for index in indices]
+            if len(part) == 1:
+                return (yield from self._isolated(part, clock))
+            return (yield from self._together(part, clock))
+
+        answers = yield from isolate(len(rows), run, self._pace)
+        clock.isolation_s += time.perf_counter() - began
         return answers
 
     def _together(self, rows: list[Row], clock: _Clock) -> _Steps:
-        stage = "preprocess"
+        stage, began = "preprocess", time.perf_counter()
         try:
             self._on_stage(stage)
             batch = (yield self._preprocess(rows)) if self._preprocess is not None else rows
@@ -192,7 +202,8 @@ class Pipeline:
             clock.lap("postprocess_s")
         except Exception as exc:
             clock.lap(f"{stage}_s")
-            raise _Failure(describe(exc, self._locate, stage=stage)) from exc
+            raise BatchFailed(_error(describe(exc, self._locate, stage=stage))) from exc
+        self._pace.record(len(rows), time.perf_counter() - began)
         self._on_stage("encode")
         answers = [self._encode(value) for value in values]
         clock.lap("encode_s")
@@ -228,6 +239,7 @@ class _Clock:
 
     def __init__(self) -> None:
         self.timings = Timings()
+        self.isolation_s = 0.0
         self._last = time.perf_counter()
 
     def lap(self, name: str) -> None:

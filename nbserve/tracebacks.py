@@ -58,6 +58,8 @@ def _message(exc: BaseException) -> str:
         return repr(exc.args[0])
     if isinstance(exc, SyntaxError):
         return f"{exc.msg} (line {exc.lineno})"
+    if isinstance(exc, MemoryError):
+        return str(exc) or "cannot allocate memory"
     return str(exc)
 
 

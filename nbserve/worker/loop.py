@@ -18,6 +18,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import psutil
+
 from nbserve.errors import EndOfFile, WireError
 from nbserve.pipeline import Answer, Item, Outcome
 from nbserve.tracebacks import describe
@@ -102,12 +104,11 @@ class WorkerLoop:
         self._mark_prints(frame.batch_id, [])
         try:
             with self._guard(frame.batch_id):
-                session = Session(load, on_stage)
-                pending = session.initialize()
+                self._session = session = Session(load, on_stage)
+                pending = session.load()
         except BaseException as exc:
             self._send_failed(frame.batch_id, exc, stage)
             return
-        self._session = session
         if pending is None:
             self._send_ready(frame.batch_id)
         else:
@@ -190,10 +191,12 @@ class WorkerLoop:
 
     def _send_failed(self, batch_id: int, exc: BaseException, stage: str) -> None:
         locate = self._session.locate if self._session is not None else _locate_nothing
-        info = describe(exc, getattr(exc, "nbserve_locate", locate), stage=stage)
+        info = describe(exc, locate, stage=stage)
         if isinstance(exc, (Cancelled, asyncio.CancelledError)):
             info.type, info.status = "StartupTimeout", 504
             info.message = f"still in {stage} when the start-up time was over"
+        elif info.status == 507:
+            info.type, info.message = "OutOfMemory", f"out of memory in {stage}: {memory_figures()} ({info.message})"
         flush_prints()
         self._send(Frame(Kind.FAILED, batch_id=batch_id, meta=encode_meta(info)))
 
@@ -254,6 +257,15 @@ def flush_prints() -> None:
     """Send what the handler printed now, before the frame or exit that it explains."""
     sys.stdout.flush()
     sys.stderr.flush()
+
+
+def memory_figures() -> str:
+    """What this process uses and what the machine has, in words."""
+    used = psutil.Process().memory_info().rss
+    machine = psutil.virtual_memory()
+    return (
+        f"the worker uses {used / 1e9:.1f} GB, {machine.available / 1e9:.1f} of {machine.total / 1e9:.1f} GB are free"
+    )
 
 
 def _locate_nothing(_file: str, _line: int) -> str | None:

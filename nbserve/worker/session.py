@@ -31,12 +31,15 @@ class Session:
         self._on_stage = on_stage
         self._stage = ""
         self._began = self._stage_began = time.perf_counter()
+        self.bundle = Bundle.open(load.bundle)
+        self.locate = self.bundle.locate
 
+    def load(self) -> Awaitable[Any] | None:
+        """Import the handler, read its values, run its `initialize`; a coroutine of that is returned to be awaited."""
+        load = self._load
         self._enter("import")
         set_threads(load.threads)
-        self.bundle = Bundle.open(load.bundle)
-        loaded = self.bundle.load(on_stage=self._enter)
-        self.locate = loaded.locate
+        loaded = self.bundle.load(on_stage=self._enter, device=expected_device(load.device))
         set_threads(load.threads)  # again: importing torch or numpy may have come only now
         context = Context(
             name=load.name,
@@ -49,13 +52,10 @@ class Session:
         self.pipeline = Pipeline(
             loaded.handler,
             context,
-            locate=loaded.locate,
+            locate=self.locate,
             sample_shape=self._sample_shape(),
-            on_stage=on_stage,
+            on_stage=self._on_stage,
         )
-
-    def initialize(self) -> Awaitable[Any] | None:
-        """Run the handler's `initialize`; a coroutine is returned for the loop to await."""
         self._enter("initialize")
         result = self.pipeline.initialize()
         return result if isinstance(result, Awaitable) else None
@@ -96,6 +96,14 @@ def set_threads(threads: int) -> None:
         torch.set_num_threads(threads)
         with contextlib.suppress(RuntimeError):  # may be set once only, and not after parallel work began
             torch.set_num_interop_threads(1)
+
+
+def expected_device(device: str) -> str:
+    """Where tensors go that were on a GPU in the notebook. auto is decided without loading torch: is there a driver?"""
+    if device != "auto":
+        return device
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") == ""
+    return "cuda:0" if os.path.exists("/dev/nvidiactl") and not hidden else "cpu"
 
 
 def resolve_device(device: str) -> str:

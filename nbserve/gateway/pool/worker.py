@@ -22,8 +22,10 @@ import psutil
 import zmq.asyncio
 from jupyter_client.manager import AsyncKernelManager
 
+from nbserve.bundle import Bundle
 from nbserve.config import ModelConfig
 from nbserve.errors import ErrorInfo, LoadError, WireError
+from nbserve.gateway.pool import obituary
 from nbserve.gateway.pool.lifecycle import Lifecycle
 from nbserve.gateway.pool.placement import WorkerPlan
 from nbserve.gateway.pool.provisioner import KERNEL, Channel, MemoryKernelSpecs, NbserveProvisioner
@@ -40,7 +42,6 @@ INTERRUPT_GRACE_S = 5.0
 """How long an interrupted handler may take to come back before its worker is killed."""
 EXIT_GRACE_S = 2.0
 """How long a worker may take to leave after its stream was closed."""
-LOG_TAIL_BYTES = 4000
 
 
 class WorkerOwner(Protocol):
@@ -76,6 +77,7 @@ class WorkerSpec:
         self.development = development
         self.emit = emit
         self.context = context
+        self.locate = Bundle.open(bundle_path).locate
 
 
 class _Stream(asyncio.Protocol):
@@ -155,7 +157,7 @@ class Worker:
         except LoadError as exc:
             self.error = exc.to_info()
             if self.error.type == "WorkerDied":
-                self._explain_death(self.error, oom_kills)
+                obituary.explain_memory(self.error, self._peak_rss_bytes, read_memory(), oom_kills)
             raise LoadError(self.error.message, info=self.error) from None
 
     async def _spawn(self) -> None:
@@ -398,7 +400,8 @@ class Worker:
         """The stream has ended: reap the process, report what is lost, clean up."""
         code = await self._reap()
         await self._end_prints()
-        info = self._obituary(code)
+        stage = self._channel.page.progress.stage if self._channel is not None else ""
+        info = obituary.death(code, stage, self._log_path, self._spec.locate)
         was_draining = self.state == "DRAINING"
         self._life.move("died")
         self.pid, self._transport = None, None
@@ -413,7 +416,8 @@ class Worker:
         if not was_draining:
             self._owner.worker_gone(self, info.message)
         for batch_id in lost:
-            reason = self._timeout_info(info) if batch_id in self._timed_out else info
+            timed_out = batch_id in self._timed_out
+            reason = obituary.time_limit(info, self._spec.config.response_timeout_s) if timed_out else info
             self._owner.batch_lost(self, batch_id, reason)
         self._timed_out.clear()
         loaded = self._loaded
@@ -450,48 +454,6 @@ class Worker:
                 await manager.cleanup_resources()
             manager.cleanup_ipc_files()
             self._manager = None
-
-    def _obituary(self, code: int | None) -> ErrorInfo:
-        progress = self._channel.page.progress if self._channel is not None else None
-        stage = progress.stage if progress is not None else ""
-        doing = f" in {stage}" if stage and stage != "idle" else ""
-        if code is not None and code < 0:
-            try:
-                name = signal.Signals(-code).name
-            except ValueError:
-                name = f"signal {-code}"
-            message = f"the worker was killed by {name}{doing}"
-        else:
-            message = f"the worker exited with code {code}{doing}"
-        info = ErrorInfo(type="WorkerDied", message=message, status=500, stage=stage)
-        tail = self._log_tail()
-        if tail:
-            info.traceback = tail
-        info.details = {"exit_code": code, "peak_rss_bytes": self._peak_rss_bytes}
-        return info
-
-    def _explain_death(self, info: ErrorInfo, oom_kills_before: int) -> None:
-        """SIGKILL while loading: out of memory where the cgroup counted one or memory was nearly gone."""
-        if info.details.get("exit_code") != -signal.SIGKILL:
-            return
-        memory = read_memory()
-        peak, total = self._peak_rss_bytes, memory.total_bytes
-        figures = f"its memory was {_gb(peak)} when last seen, of {_gb(total)} in all"
-        if memory.oom_kills > oom_kills_before or peak > 0.8 * total:
-            info.type, info.status = "OutOfMemory", 507
-            info.message = f"out of memory: the worker was killed in {info.stage}; {figures}"
-            info.hint = "use fewer workers or a smaller model, or give the machine more memory"
-        else:
-            info.message += f"; {figures}"
-
-    def _timeout_info(self, death: ErrorInfo) -> ErrorInfo:
-        limit = self._spec.config.response_timeout_s
-        return ErrorInfo(
-            type="ResponseTimeout",
-            message=f"the handler took longer than {limit:g} s, did not stop when interrupted, and was killed",
-            status=504,
-            stage=death.stage,
-        )
 
     def _fail_load(self, info: ErrorInfo) -> None:
         assert self._loaded is not None
@@ -558,14 +520,6 @@ class Worker:
     def _log_path(self) -> Path:
         return self._spec.runtime_dir / f"{self._spec.name[:40]}-{self._spec.version[:12]}-{self.id}.log"
 
-    def _log_tail(self) -> list[str]:
-        """Last lines that the process wrote outside Jupyter: the interpreter's own last words."""
-        try:
-            text = self._log_path.read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace")
-        except OSError:
-            return []
-        return [line for line in text.splitlines() if line.strip()][-20:]
-
     def _stage(self, stage: str) -> None:
         self._emit(kind="stage", stage=stage)
 
@@ -580,10 +534,6 @@ class Worker:
 _FIRST_LOAD_ID = 1 << 63
 _load_ids = itertools.count(_FIRST_LOAD_ID)
 """Ids of LOADs, which can be cancelled like batches: never those of batches, which count up from 1."""
-
-
-def _gb(count: float) -> str:
-    return f"{count / 1e9:.1f} GB"
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:
