@@ -12,9 +12,11 @@ Raised everywhere; turned into answers by `gateway/` and into one readable block
       RequestError                          what an inference client sees
         BadRequest                    400
         Unauthorized                  401
+        Forbidden                     403   another host's name, another site's page, a switched-off API
         NotFound                      404
         MethodNotAllowed              405
         RequestTimeout                408
+        Conflict                      409   version taken, version still needed, loading aborted
         BodyTooLarge                  413
         HeadersTooLarge               431
         HandlerError                  500   the handler raised, miscounted, or returned what cannot be encoded
@@ -36,8 +38,10 @@ __all__ = [
     "BodyTooLarge",
     "BundleError",
     "CaptureError",
+    "Conflict",
     "EndOfFile",
     "ErrorInfo",
+    "Forbidden",
     "GarbageFrame",
     "GatewayError",
     "HandlerError",
@@ -171,6 +175,12 @@ class Unauthorized(RequestError):
     status = 401
 
 
+class Forbidden(RequestError):
+    """Asked under another host's name, from another site's page, or of an API that is switched off."""
+
+    status = 403
+
+
 class NotFound(RequestError):
     """Unknown model, version or path."""
 
@@ -187,6 +197,12 @@ class RequestTimeout(RequestError):
     """The client was too slow in sending."""
 
     status = 408
+
+
+class Conflict(RequestError):
+    """The version is taken or still needed, or its loading was aborted."""
+
+    status = 409
 
 
 class BodyTooLarge(RequestError):

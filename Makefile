@@ -1,0 +1,44 @@
+# Everything a developer does. `make` alone lists the targets; `.ci/run` is `make test`.
+
+VENV := .venv
+PY := $(VENV)/bin/python
+# The environment is good for exactly these two files and this script: another hash, another install.
+KEY := $(shell cat constraints.txt pyproject.toml tools/venv.sh | sha256sum | cut -c1-16)
+STAMP := $(VENV)/.stamp-$(KEY)
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test lint format bench docs constraints clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 22
+
+venv: $(STAMP) ## make or update .venv (PYTHON=/path/to/python3.12 picks the interpreter)
+
+$(STAMP):
+	@tools/venv.sh $(VENV) $(STAMP)
+
+demo: $(STAMP) ## run the quickstart notebook for real: URL, a prediction, rates, the bundle
+	@$(VENV)/bin/nbserve demo
+
+test: $(STAMP) ## every check: lint, types, tests, notebooks (what CI runs)
+	@$(PY) -m tools.check
+
+lint: $(STAMP) ## the quick part of `make test`: ruff and mypy
+	@$(PY) -m tools.check --only lint,format,types
+
+format: $(STAMP) ## let ruff rewrite the sources
+	@$(VENV)/bin/ruff check --fix . && $(VENV)/bin/ruff format .
+
+bench: $(STAMP) ## measure: requests/s, p50/p99, CPU per 1000 requests, cell to answer (BENCH="--quick ..." adds options)
+	@tools/system_packages.sh wrk
+	@$(PY) -m tests.benchmarks.run $(BENCH)
+
+docs: $(STAMP) ## write docs/configuration.md and docs/cli.md again from the code
+	@$(PY) -m tools.reference
+
+constraints: $(STAMP) ## write constraints.txt again from what is installed
+	@$(PY) -m tools.freeze
+
+clean: ## remove the environment, caches and build outputs
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-output test-output
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

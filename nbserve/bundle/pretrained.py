@@ -1,0 +1,116 @@
+"""Hugging Face models, tokenizers and processors: the folder that `save_pretrained` writes, read offline.
+
+Called by `structure.py`. What the folder does not hold stands beside it: buffers that a state dict leaves out, which
+modules were in training mode, which parameters were frozen. Weights are mapped from the folder's file where torch read
+the same numbers from it, so that workers share them.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from nbserve.errors import BundleError
+
+__all__ = ["describe", "is_pretrained", "load", "save"]
+
+
+def is_pretrained(obj: Any) -> bool:
+    """Is it an object of transformers (or a subclass) that saves itself to a folder?"""
+    if "transformers" not in sys.modules or isinstance(obj, type):
+        return False
+    own = any(cls.__module__.partition(".")[0] == "transformers" for cls in type(obj).__mro__)
+    return own and hasattr(obj, "save_pretrained") and hasattr(type(obj), "from_pretrained")
+
+
+def describe(model: Any, encode: Callable[[Any, str], Any]) -> dict[str, Any]:
+    """What save_pretrained leaves out of a model; {} for tokenizers and processors."""
+    if not hasattr(model, "named_buffers"):
+        return {}
+    kept = model.state_dict(keep_vars=True).keys()
+    return {
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "training": [name for name, module in model.named_modules() if module.training],
+        "frozen": [name for name, parameter in model.named_parameters() if not parameter.requires_grad],
+        "buffers": {name: encode(buffer, name) for name, buffer in model.named_buffers() if name not in kept},
+    }
+
+
+def save(obj: Any, folder: Path) -> None:
+    """Write the folder. The state that the last call left in a fast tokenizer is not part of it."""
+    with _quiet():
+        obj.save_pretrained(str(folder))
+    tokenizer = folder / "tokenizer.json"
+    if tokenizer.exists():
+        content = json.loads(tokenizer.read_text("utf-8"))
+        content["truncation"] = content["padding"] = None  # every call sets both anew
+        tokenizer.write_text(json.dumps(content, ensure_ascii=False, indent=1), "utf-8")
+
+
+def load(cls: Any, folder: Path, node: dict[str, Any], buffers: dict[str, Any]) -> Any:
+    """The object, from the folder alone: nothing is downloaded. Raises BundleError where keys do not fit."""
+    if "buffers" not in node:
+        with _quiet():
+            return cls.from_pretrained(str(folder), local_files_only=True)
+    import torch
+
+    with _quiet():
+        model, report = cls.from_pretrained(
+            str(folder),
+            local_files_only=True,
+            dtype=getattr(torch, node["dtype"]),
+            output_loading_info=True,
+        )
+    wrong = {key: sorted(map(str, keys)) for key, keys in report.items() if keys}
+    if wrong:
+        raise BundleError(
+            f"{folder.name}: the saved weights do not fit {cls.__name__}: {wrong}",
+            hint="layers changed after from_pretrained cannot be saved by save_pretrained; "
+            "put the model into a class of your own that builds them",
+        )
+    for name, buffer in buffers.items():
+        owner, _, last = name.rpartition(".")
+        model.get_submodule(owner)._buffers[last] = buffer
+    _map_weights(model, folder)
+    training, frozen = set(node["training"]), set(node["frozen"])
+    for name, module in model.named_modules():
+        module.training = name in training
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name not in frozen)
+    return model
+
+
+def _map_weights(model: Any, folder: Path) -> None:
+    """Let parameters be the file's pages where they are equal to them: N workers, one copy."""
+    import torch
+
+    from nbserve.bundle.weights import MappedWeights
+
+    own = model.state_dict(keep_vars=True)
+    for path in sorted(folder.glob("*.safetensors")):
+        mapped = MappedWeights(path)
+        for key in mapped.keys() & own.keys():
+            base = mapped.base(key)
+            if base.shape != own[key].shape or own[key].device.type != "cpu":
+                continue
+            # The file is the truth about dtype: from_pretrained casts all weights to one.
+            if base.dtype != own[key].dtype or torch.equal(base, own[key]):
+                own[key].data = base
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars in cells and worker logs."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]

@@ -1,0 +1,125 @@
+"""The source of one function or class as it goes into handler.py: found text, made true to the live object. Pure.
+
+Called by `walk.py`. A definition that closes over variables, or that needs another name than its own, is wrapped into a
+factory; parts whose live value is another than the text says (defaults, data of a class body) are replaced by names.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from types import CodeType
+from typing import Any, NamedTuple
+
+from nbserve.capture.cells import Found
+from nbserve.capture.source import Uses, future_flags, indent, offset_of, uses
+
+__all__ = ["Rendered", "annotation_names", "render_definition"]
+
+
+class Rendered(NamedTuple):
+    """text: statements that bind the name. spans: as in graph.Node. uses: global names the text refers to."""
+
+    text: str
+    spans: list[tuple[int, int, str, int]]
+    uses: Uses
+
+
+def render_definition(
+    name: str,
+    found: Found,
+    *,
+    code: CodeType,
+    replace: Mapping[ast.expr, str],
+    free: Mapping[str, str],
+    decorators: bool,
+) -> Rendered:
+    """Source text that binds `name`.
+
+    replace: expressions of the definition -> text that stands in for them. free: closed-over variables -> expressions.
+    decorators: keep them.
+    """
+    node = found.definition.node
+    text, first = _cut(found, replace, decorators)
+    if isinstance(node, ast.Lambda):
+        own, body = name, f"({text})"
+        result = body
+        lines_before = 0
+        column = 0
+    else:
+        own, column = node.name, len(text) - len(text.lstrip(" \t"))
+        result = own
+        lines_before = 0
+    if isinstance(node, ast.Lambda):
+        if free:
+            body = f"def _make_{name}({', '.join(free)}):\n    return {result}\n{_call(name, free)}"
+            lines_before = 1
+        else:
+            body = f"{name} = {result}"
+    elif free or own != name:
+        inner = text if column else indent(text)
+        pad = text[:column] if column else "    "
+        body = f"def _make_{name}({', '.join(free)}):\n{inner.rstrip()}\n\n{pad}return {own}\n\n\n{_call(name, free)}"
+        lines_before = 1
+    elif column:
+        body = f"if True:  # indented as in the notebook\n{text}"
+        lines_before = 1
+    else:
+        body = text
+    body = body.rstrip() + "\n"
+    count = text.rstrip("\n").count("\n") + 1
+    spans = [(lines_before + 1, count, found.cell.label, first + found.cell.line_offset)]
+    compiled = compile(body, "<handler>", "exec", flags=future_flags(code), dont_inherit=True)
+    return Rendered(body, spans, uses(compiled))
+
+
+def _call(name: str, free: Mapping[str, str]) -> str:
+    arguments = ", ".join(f"{variable}={expression}" for variable, expression in free.items())
+    return f"{name} = _make_{name}({arguments})"
+
+
+def _cut(found: Found, replace: Mapping[ast.expr, str], decorators: bool) -> tuple[str, int]:
+    """The text of a definition with its replacements, line for line, and its first line in the cell."""
+    node = found.definition.node
+    lines = found.cell.source.splitlines(keepends=True)
+    assert node.end_lineno is not None
+    assert node.end_col_offset is not None
+    first = found.definition.first_line if decorators else node.lineno
+    start = offset_of(lines, first, node.col_offset if isinstance(node, ast.Lambda) else 0)
+    end = offset_of(lines, node.end_lineno, node.end_col_offset)
+    text = found.cell.source
+    for expression in sorted(replace, key=lambda each: (each.lineno, each.col_offset), reverse=True):
+        assert expression.end_lineno is not None
+        assert expression.end_col_offset is not None
+        begin = offset_of(lines, expression.lineno, expression.col_offset)
+        stop = offset_of(lines, expression.end_lineno, expression.end_col_offset)
+        # Lines stay where they are: tracebacks count on it.
+        stand_in = replace[expression] + "\n" * text[begin:stop].count("\n")
+        text = text[:begin] + stand_in + text[stop:]
+        end += len(stand_in) - (stop - begin)
+    return text[start:end], first
+
+
+def annotation_names(node: ast.AST) -> set[str]:
+    """Names in annotations: libraries resolve them even where Python keeps them as text."""
+    found: set[str] = set()
+    for each in ast.walk(node):
+        for annotation in (getattr(each, "annotation", None), getattr(each, "returns", None)):
+            if isinstance(annotation, ast.expr):
+                found |= {one.id for one in ast.walk(annotation) if isinstance(one, ast.Name)}
+    return found
+
+
+def static_value(expression: ast.expr, names: Mapping[str, Any]) -> Any:
+    """What an expression that runs nothing gives: a literal, a name, or attributes of one. Raises LookupError."""
+    if isinstance(expression, ast.Name):
+        return names[expression.id]
+    if isinstance(expression, ast.Attribute):
+        try:
+            return getattr(static_value(expression.value, names), expression.attr)
+        except AttributeError as exc:
+            raise LookupError(expression.attr) from exc
+    try:
+        return ast.literal_eval(expression)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as exc:
+        raise LookupError("not static") from exc

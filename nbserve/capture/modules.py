@@ -1,0 +1,180 @@
+"""Imported modules: which are installed, which are files of the user's, and whether those files are what is loaded.
+
+Called by `walk.py`. Local modules are copied into the bundle; a file that changed since it was imported is refused,
+because workers would run something else than the notebook does.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib.metadata
+import json
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any, Literal
+from urllib.parse import unquote, urlparse
+
+from nbserve.capture.cells import own_functions
+from nbserve.capture.source import code_equal, nested_codes
+from nbserve.errors import CaptureError
+
+__all__ = ["check_unchanged", "distributions_of", "files_of", "origin", "pinned"]
+
+Origin = Literal["standard", "installed", "local", "unknown"]
+
+
+def origin(module: ModuleType) -> Origin:
+    """Where a module comes from. unknown: it has no file (made by hand, or `__main__`)."""
+    root = module.__name__.partition(".")[0]
+    if root == "__main__":
+        return "unknown"
+    if root in sys.stdlib_module_names or root in sys.builtin_module_names:
+        return "standard"
+    if root == "nbserve":
+        return "installed"
+    path = _path(sys.modules.get(root, module)) or _path(module)
+    if path is None:
+        return "unknown" if getattr(module, "__spec__", None) is None else "installed"
+    if {"site-packages", "dist-packages"} & set(path.parts) or _in_editable(path):
+        return "installed"
+    standard = Path(sysconfig.get_path("stdlib"))
+    return "standard" if path.is_relative_to(standard) else "local"
+
+
+def _path(module: ModuleType) -> Path | None:
+    if file := getattr(module, "__file__", None):
+        return Path(file).absolute()
+    folders = list(getattr(module, "__path__", []))
+    return Path(folders[0]).absolute() if folders else None
+
+
+@functools.cache
+def _editable_roots() -> tuple[Path, ...]:
+    roots = []
+    for distribution in importlib.metadata.distributions():
+        text = distribution.read_text("direct_url.json")
+        if text and (info := json.loads(text)).get("dir_info", {}).get("editable"):
+            roots.append(Path(unquote(urlparse(info["url"]).path)))
+    return tuple(roots)
+
+
+def _in_editable(path: Path) -> bool:
+    """In the source tree of `pip install -e`, where only what sits beside its packages counts as installed."""
+    for root in _editable_roots():
+        for base in (root, root / "src"):
+            if path.is_relative_to(base):
+                package = path.relative_to(base).parts[0]
+                return package in packages()
+    return False
+
+
+@functools.cache
+def packages() -> dict[str, list[str]]:
+    """Top-level package -> distributions that hold it."""
+    return dict(importlib.metadata.packages_distributions())
+
+
+def distributions_of(roots: set[str]) -> list[str]:
+    """Pinned requirements ("torch==2.13.0") for top-level packages; what no distribution holds is left out."""
+    found: set[str] = {"jupyter-nbserve"}
+    for root in roots - {"nbserve"}:
+        if root not in sys.stdlib_module_names:
+            found |= set(packages().get(root, ()))
+    return sorted(filter(None, map(pinned, found)), key=str.lower)
+
+
+def pinned(distribution: str) -> str:
+    """ "torch==2.13.0", or "" where it is not installed."""
+    try:
+        return f"{distribution}=={importlib.metadata.version(distribution)}"
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def files_of(root: str) -> dict[str, Path]:
+    """Files of a local top-level module or package, by their place under `modules/`."""
+    module = sys.modules[root]
+    if not hasattr(module, "__path__"):
+        path = _path(module)
+        assert path is not None
+        return {path.name: path}
+    found: dict[str, Path] = {}
+    for folder in map(Path, module.__path__):
+        for path in sorted(folder.rglob("*.py")):
+            found.setdefault(str(Path(root) / path.relative_to(folder)), path)
+    return found
+
+
+def check_unchanged(root: str, chain: tuple[str, ...]) -> None:
+    """Raises CaptureError where a file of this local module is not what is loaded."""
+    for name, module in sorted(sys.modules.items()):
+        if name == root or name.startswith(f"{root}."):
+            path = _path(module)
+            if path is None or path.is_dir():
+                continue
+            if path.suffix != ".py":
+                raise CaptureError(
+                    f"the local module {name} is no Python file ({path.name}): {' -> '.join(chain)}",
+                    hint="install it as a package",
+                )
+            if what := _difference(module, path):
+                raise CaptureError(
+                    f"{path.name} is not what is loaded: {what} ({' -> '.join(chain)})",
+                    hint=f"run importlib.reload({name}) and the cells that use it, or restart the kernel",
+                )
+
+
+def _difference(module: ModuleType, path: Path) -> str:
+    """What differs between a file and the module loaded from it; "" for nothing."""
+    try:
+        source = path.read_text("utf-8")
+        code = compile(source, str(path), "exec", dont_inherit=True)
+    except OSError as exc:
+        return f"the file cannot be read ({exc.strerror})"
+    except (SyntaxError, ValueError) as exc:
+        return f"the file does not compile ({exc})"
+    codes: dict[str, list[CodeType]] = {}
+    for child in nested_codes(code):
+        codes.setdefault(child.co_qualname, []).append(child)
+    for live in _live_codes(module, path):
+        if not any(code_equal(live, one) for one in codes.get(live.co_qualname, ())):
+            return f"{live.co_qualname} was changed"
+    for name, value in _constants(source):
+        live_value = vars(module).get(name, value)
+        if type(live_value) is not type(value) or live_value != value:
+            return f"{name} is {live_value!r}, in the file {value!r}"
+    return ""
+
+
+def _live_codes(module: ModuleType, path: Path) -> Iterator[CodeType]:
+    for value in list(vars(module).values()):
+        if getattr(value, "__module__", None) != module.__name__:
+            continue
+        functions = own_functions(value) if isinstance(value, type) else own_functions(_Holder.of(value))
+        for function in functions.values():
+            if Path(function.__code__.co_filename).absolute() == path:
+                yield function.__code__
+
+
+class _Holder:
+    """Lets one function be looked at as a class's methods are."""
+
+    @staticmethod
+    def of(value: Any) -> type:
+        return type("_Held", (), {"held": value})
+
+
+def _constants(source: str) -> Iterator[tuple[str, Any]]:
+    """Top-level `NAME = literal` of a file, for names assigned once and never written to otherwise."""
+    tree = ast.parse(source)
+    stored = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+    shared = {name for node in ast.walk(tree) if isinstance(node, ast.Global) for name in node.names}
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+            name = node.targets[0].id
+            if stored.count(name) == 1 and name not in shared and isinstance(node.value, ast.Constant):
+                yield name, node.value.value

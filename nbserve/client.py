@@ -1,0 +1,283 @@
+"""HTTP client of one gateway: its management API (wire/management.py) and its predictions.
+
+Used by the notebook, the CLI and `Endpoint`. Synchronous, safe to share between threads. httpx is imported when the
+first request is made; proxies and other settings of the environment are left aside (the gateway is this machine's).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from collections.abc import Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
+
+import msgspec
+
+from nbserve import errors
+from nbserve.config import ModelConfig
+from nbserve.discovery import GatewayRecord
+from nbserve.errors import ErrorInfo, GatewayError, NbserveError, RequestError
+from nbserve.wire.management import ErrorBody, Event, GatewayStatus, ModelStatus, RegisterRequest
+
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["Client"]
+
+_CONNECT_TIMEOUT_S = 5.0
+_ANSWER_TIMEOUT_S = 30.0
+"""For calls that the gateway answers at once."""
+_MAX_CONNECTIONS = 256
+
+_T = TypeVar("_T")
+
+
+class Client:
+    """Talks to the gateway at `url` (inference) and `management_url` (default: the same).
+
+    Every method raises GatewayError where the gateway cannot be reached, and the class of errors.py that the
+    gateway's error body names otherwise, with its traceback, stage and hint in `.info`.
+    """
+
+    def __init__(self, url: str, token: str, management_url: str = "") -> None:
+        self.url = url.rstrip("/")
+        self.token = token
+        self.management_url = (management_url or url).rstrip("/")
+        self._http_client: httpx.Client | None = None
+
+    @classmethod
+    def of(cls, record: GatewayRecord) -> Client:
+        """The client of a gateway that discovery found."""
+        return cls(record.url, record.token, record.management_url)
+
+    def __repr__(self) -> str:
+        return f"Client({self.url!r})"  # never the token: reprs end up in notebooks
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections; the client may be used again."""
+        if self._http_client is not None:
+            self._http_client.close()
+            self._http_client = None
+
+    def register(
+        self,
+        bundle: str,
+        *,
+        name: str = "",
+        version: str = "",
+        config: ModelConfig | None = None,
+        synchronous: bool = True,
+    ) -> ModelStatus:
+        """Have the gateway load a bundle folder and serve it as `name` (default: the bundle's own).
+
+        Synchronous: returns when the version serves; raises LoadError or ProofError where it does not come to that.
+        Else returns at once; follow `events` or ask `model`.
+        """
+        config = config or ModelConfig()
+        asked = RegisterRequest(url=bundle, model_name=name, version=version, synchronous=synchronous, config=config)
+        timeout_s = config.startup_timeout_s * 2 + _ANSWER_TIMEOUT_S if synchronous else _ANSWER_TIMEOUT_S
+        return self._manage("POST", "/models", ModelStatus, body=msgspec.json.encode(asked), timeout_s=timeout_s)
+
+    def models(self) -> list[ModelStatus]:
+        """Every version of every model."""
+        return self.status().models
+
+    def model(self, name: str, version: str = "") -> ModelStatus:
+        """One version; without `version` the one that serves (the newest where none does). Raises NotFound."""
+        versions = self._manage("GET", _model_path(name, version), list[ModelStatus])
+        return next((model for model in versions if model.default), versions[-1])
+
+    def scale(self, name: str, workers: int, version: str = "") -> ModelStatus:
+        """Run this many workers; returns when they are ready."""
+        path = f"{_model_path(name, version)}?workers={workers}"
+        return self._manage("PUT", path, ModelStatus, timeout_s=None)
+
+    def set_default(self, name: str, version: str) -> ModelStatus:
+        """Send the requests that name no version to this one."""
+        return self._manage("PUT", f"{_model_path(name, version)}/set-default", ModelStatus)
+
+    def unregister(self, name: str, version: str = "") -> None:
+        """Drain and stop one version, or with no version all of them."""
+        self._request("DELETE", self.management_url + _model_path(name, version), timeout_s=120.0)
+
+    def status(self) -> GatewayStatus:
+        """The gateway, its models and workers."""
+        return self._manage("GET", "/status", GatewayStatus)
+
+    def logs(self, name: str, version: str = "", *, lines: int = 1000) -> list[Event]:
+        """What the handlers of a model printed and what failed: the last `lines` events, oldest first."""
+        query = f"?lines={lines}" + (f"&version={quote(version, safe='')}" if version else "")
+        return self._manage("GET", f"/logs/{quote(name, safe='')}{query}", list[Event])
+
+    def events(self, since: int = 0, *, follow: bool = True) -> Iterator[Event]:
+        """Events after sequence number `since`, oldest first.
+
+        With `follow` it goes on until the gateway ends (the iterator then ends too); close it to stop earlier.
+        """
+        import httpx
+
+        path = f"{self.management_url}/events?since={since}&follow={str(follow).lower()}"
+        timeout = httpx.Timeout(
+            _ANSWER_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S, read=None if follow else _ANSWER_TIMEOUT_S
+        )
+        try:
+            with self._http().stream("GET", path, headers=self._headers(), timeout=timeout) as response:
+                if response.status_code >= 400:
+                    response.read()
+                    raise _error_of(response)
+                for line in response.iter_lines():
+                    if line.strip():
+                        yield msgspec.json.decode(line, type=Event)
+        except httpx.ConnectError as exc:
+            raise self._unreachable(exc) from exc
+        except httpx.TransportError as exc:
+            if not follow:
+                raise self._unreachable(exc) from exc
+
+    def shutdown(self) -> None:
+        """Ask the gateway to drain its models and end."""
+        self._request("POST", f"{self.management_url}/shutdown", timeout_s=_ANSWER_TIMEOUT_S)
+
+    def predict(
+        self, name: str, body: bytes, content_type: str = "application/json", version: str = ""
+    ) -> tuple[str, bytes]:
+        """One prediction: (content type, body) of the answer. No time limit of its own: the gateway has one."""
+        path = f"{self.url}/predictions/{quote(name, safe='')}"
+        if version:
+            path += f"/{quote(version, safe='')}"
+        response = self._request("POST", path, body=body, content_type=content_type, timeout_s=None)
+        return response.headers.get("Content-Type", ""), response.content
+
+    def _manage(
+        self, method: str, path: str, kind: type[_T], *, body: bytes = b"", timeout_s: float | None = _ANSWER_TIMEOUT_S
+    ) -> _T:
+        response = self._request(method, self.management_url + path, body=body, timeout_s=timeout_s)
+        try:
+            return msgspec.json.decode(response.content, type=kind)
+        except msgspec.MsgspecError as exc:
+            raise GatewayError(
+                f"{method} {path} was answered with something else than {kind.__name__}: {exc}",
+                hint="another version of nbserve may run there: restart it",
+            ) from exc
+
+    def _request(
+        self,
+        method: str,
+        url: str,
+        *,
+        body: bytes = b"",
+        content_type: str = "application/json",
+        timeout_s: float | None,
+    ) -> httpx.Response:
+        import httpx
+
+        headers = self._headers() | ({"Content-Type": content_type} if method in ("POST", "PUT") else {})
+        timeout = httpx.Timeout(timeout_s, connect=_CONNECT_TIMEOUT_S)
+        try:
+            response = self._http().request(method, url, content=body or None, headers=headers, timeout=timeout)
+        except httpx.TransportError as exc:
+            raise self._unreachable(exc) from exc
+        if response.status_code >= 400:
+            raise _error_of(response)
+        return response
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
+
+    def _http(self) -> httpx.Client:
+        if self._http_client is None:
+            import httpx
+
+            limits = httpx.Limits(max_connections=_MAX_CONNECTIONS, max_keepalive_connections=64)
+            self._http_client = httpx.Client(trust_env=False, limits=limits)
+            weakref.finalize(self, self._http_client.close)
+        return self._http_client
+
+    def _unreachable(self, exc: Exception) -> GatewayError:
+        reason = str(exc) or type(exc).__name__
+        return GatewayError(
+            f"cannot reach the gateway at {self.management_url}: {reason}",
+            hint="`nbserve list` shows the gateways that run; in a notebook, run the serving cell again",
+        )
+
+
+def is_log(event: Event, name: str = "", version: str = "") -> bool:
+    """Whether an event belongs in a model's log: what handlers printed, and errors."""
+    mine = (not name or event.model == name) and (not version or event.version == version)
+    return mine and event.kind in ("log", "error")
+
+
+def _model_path(name: str, version: str) -> str:
+    path = f"/models/{quote(name, safe='')}"
+    return f"{path}/{quote(version, safe='')}" if version else path
+
+
+def _error_of(response: httpx.Response) -> NbserveError:
+    """The gateway's error body as the exception that it names."""
+    body = _error_body(response)
+    info = ErrorInfo(
+        type=body.type,
+        message=body.message,
+        status=body.code,
+        where=body.where,
+        stage=body.stage,
+        traceback=body.traceback,
+        hint=body.hint,
+        details=body.details,
+    )
+    kind = _class_of(body)
+    message = body.message or body.type
+    if body.error_id:
+        message += f" (error id {body.error_id}: the gateway's log explains it)"
+    if kind is errors.HandlerError and body.type != "HandlerError":
+        message = f"{body.type}: {message}"
+    if issubclass(kind, RequestError):
+        return kind(message, hint=body.hint, info=info, retry_after_s=_retry_after_s(response))
+    return kind(message, hint=body.hint, info=info)
+
+
+def _error_body(response: httpx.Response) -> ErrorBody:
+    try:
+        return msgspec.json.decode(response.content, type=ErrorBody)
+    except msgspec.MsgspecError:  # not from a gateway: a proxy, or something else on its port
+        text = response.text.strip()[:500] or response.reason_phrase
+        return ErrorBody(code=response.status_code, type="", message=f"HTTP {response.status_code}: {text}")
+
+
+def _class_of(body: ErrorBody) -> type[NbserveError]:
+    named: Any = getattr(errors, body.type, None) if body.type in errors.__all__ else None
+    if isinstance(named, type) and issubclass(named, NbserveError):
+        return named
+    return _BY_STATUS.get(body.code, RequestError if body.code < 500 else errors.HandlerError)
+
+
+_BY_STATUS: dict[int, type[NbserveError]] = {
+    kind.status: kind
+    for kind in (
+        errors.BadRequest,
+        errors.Unauthorized,
+        errors.NotFound,
+        errors.MethodNotAllowed,
+        errors.RequestTimeout,
+        errors.BodyTooLarge,
+        errors.HeadersTooLarge,
+        errors.HandlerError,
+        errors.Unavailable,
+        errors.ResponseTimeout,
+        errors.OutOfMemory,
+    )
+}
+
+
+def _retry_after_s(response: httpx.Response) -> float | None:
+    with contextlib.suppress(KeyError, ValueError):
+        return float(response.headers["Retry-After"])
+    return None

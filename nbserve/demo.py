@@ -1,0 +1,77 @@
+"""`nbserve demo`: runs the quickstart notebook for real and returns the facts that it found.
+
+The notebook ships in the wheel. Its last cell, tagged `demo-summary`, prints the line `demo-summary` and then one line
+of JSON: url, prediction, label, requests_per_s, median_ms, bundle.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from nbserve.errors import NbserveError, UsageError
+
+__all__ = ["run_demo"]
+
+_NOTEBOOK = "01_quickstart.ipynb"
+_CELL_TIMEOUT_S = 600
+_MARK = "demo-summary"
+
+
+def run_demo(output: Path) -> dict[str, Any]:
+    """Execute the quickstart into `output` (made where missing); its facts, and where the executed notebook lies.
+
+    Raises UsageError where a package of the demo is missing, NbserveError where a cell fails.
+    """
+    source = find_notebook()
+    nbformat, client_type, cell_error = _notebook_packages()
+    output.mkdir(parents=True, exist_ok=True)
+    notebook = nbformat.read(source, as_version=4)
+    client = client_type(
+        notebook,
+        timeout=_CELL_TIMEOUT_S,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(output.resolve())}},
+    )
+    try:
+        client.execute()
+    except cell_error as exc:
+        raise NbserveError(f"the quickstart failed:\n{exc}") from exc
+    finally:
+        executed = output / _NOTEBOOK
+        nbformat.write(notebook, executed)
+    return summary(notebook.cells) | {"notebook": str(executed)}
+
+
+def find_notebook() -> Path:
+    """The quickstart: inside the installed package, else in the source tree. Raises UsageError where it is neither."""
+    package = Path(str(resources.files("nbserve")))
+    for place in (package / "_notebooks" / _NOTEBOOK, package.parent / "notebooks" / _NOTEBOOK):
+        if place.is_file():
+            return place
+    raise UsageError(f"{_NOTEBOOK} is not part of this installation", hint="install jupyter-nbserve from a wheel")
+
+
+def summary(cells: list[Any]) -> dict[str, Any]:
+    """The facts that the tagged cell printed. Raises NbserveError where there are none."""
+    for cell in cells:
+        if _MARK not in cell.get("metadata", {}).get("tags", []):
+            continue
+        text = "".join(output.get("text", "") for output in cell.get("outputs", []))
+        _, found, rest = text.partition(f"{_MARK}\n")
+        if found:
+            facts: dict[str, Any] = json.loads(rest.strip().splitlines()[0])
+            return facts
+    raise NbserveError(f"the quickstart has no cell tagged {_MARK} that printed its facts")
+
+
+def _notebook_packages() -> tuple[Any, Any, type[Exception]]:
+    try:
+        import nbformat
+        from nbclient import NotebookClient
+        from nbclient.exceptions import CellExecutionError
+    except ImportError as exc:
+        raise UsageError(f"the demo needs the package {exc.name}", hint='pip install "jupyter-nbserve[demo]"') from exc
+    return nbformat, NotebookClient, CellExecutionError

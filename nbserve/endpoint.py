@@ -1,0 +1,127 @@
+"""`Endpoint`: a served model as an object. Returned by `%%serve_handler`; `Endpoint.find(name)` elsewhere.
+
+Its methods are the verbs (verbs.py). Everything is asked of the gateway anew; only the card is a picture of the moment
+it was made. The token never shows: not in the repr, not in the card.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from nbserve import verbs
+from nbserve.explanation import Explanation
+from nbserve.resolve import Gateways, Served
+from nbserve.wire.codec import decode_body, encode_value
+from nbserve.wire.management import Event, GatewayStatus, ModelStatus
+
+if TYPE_CHECKING:
+    from nbserve.notebook.card import Card
+
+__all__ = ["Endpoint", "Secret"]
+
+
+class Secret(str):
+    """A token: a string for code, masked where it is shown."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
+class Endpoint:
+    """One endpoint. Methods raise GatewayError where its gateway is gone, and the classes of errors.py otherwise.
+
+    name, url (of its predictions), version (that this object was made for), workers (how many, then).
+    Predictions go to the default version: after a swap, an older object asks the new version.
+    """
+
+    def __init__(self, served: Served, model: ModelStatus, gateway: GatewayStatus | None = None) -> None:
+        self._served = served
+        self._model = model
+        self._gateway = gateway
+        self._shown: tuple[ModelStatus, Card] | None = None
+        self.name = model.name
+        self.url = model.url
+        self.version = model.version
+
+    @classmethod
+    def find(cls, name: str, *, gateway: str = "", version: str = "") -> Endpoint:
+        """The endpoint of this name (or `name@gateway`) on this machine.
+
+        Raises NotFound, or UsageError where several gateways serve that name.
+        """
+        served = Gateways().find(name, gateway=gateway, version=version)
+        return cls(served, served.model(), served.client.status())
+
+    @property
+    def workers(self) -> int:
+        """Worker kernels that are starting, ready or busy, when this object last asked."""
+        return sum(worker.state not in ("STOPPED", "FAILED") for worker in self._model.workers)
+
+    @property
+    def token(self) -> Secret:
+        """The bearer token, masked where it is shown."""
+        return Secret(verbs.token(self._served))
+
+    def predict(self, value: Any, *, content_type: str = "") -> Any:
+        """One prediction. `value`: plain data, tensors, arrays (sent as JSON), or bytes; the answer decoded.
+
+        Raises the class of errors.py that fits the status: BadRequest, HandlerError, Unavailable, ResponseTimeout, ...
+        """
+        body, encoded_type = encode_value(value)
+        served = self._served
+        answer_type, answer = served.client.predict(served.name, body, content_type or encoded_type, served.version)
+        return decode_body(answer_type, answer)
+
+    def predict_many(self, values: Iterable[Any], *, concurrency: int = 32) -> list[Any]:
+        """One request per value, `concurrency` at a time; answers in order. Raises the first error."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="nbserve-predict") as pool:
+            try:
+                return list(pool.map(self.predict, values))
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def status(self) -> ModelStatus:
+        """State, workers, queue, batches, as of now."""
+        self._model = self._served.model()
+        return self._model
+
+    def logs(self, follow: bool = False) -> Iterator[Event] | list[Event]:
+        """What the workers printed and what failed; with `follow` an iterator that goes on as more comes."""
+        return verbs.logs(self._served, follow)
+
+    def stop(self) -> None:
+        """Drain and stop the endpoint, all its versions."""
+        verbs.stop_endpoint(self._served)
+
+    def scale(self, workers: int) -> ModelStatus:
+        """Run this many workers; returns when they are ready."""
+        self._model = verbs.scale(self._served, workers)
+        return self._model
+
+    def explain(self) -> Explanation:
+        """What was captured, how, from which cell, and what the proof said."""
+        return verbs.explain(self._served)
+
+    def __repr__(self) -> str:
+        from nbserve.notebook.card import as_text
+
+        return as_text(self._card())
+
+    def _repr_html_(self) -> str:
+        from nbserve.notebook.card import as_html
+
+        return as_html(self._card())
+
+    def _card(self) -> Card:
+        """The card of what this object last heard; text and HTML are shown together, so it is made once."""
+        from nbserve.notebook.card import build
+
+        if self._shown is None or self._shown[0] is not self._model:
+            self._shown = self._model, build(self._model, self._gateway)
+        return self._shown[1]

@@ -1,0 +1,71 @@
+"""Who may ask: host names, origins and the token. Decides only; called by gateway/http for every request.
+
+- Host: loopback names, the configured host and `allow_hosts`; another name means a rebound DNS entry.
+- Origin: a browser says which page sends a request; a page of another site is refused, and there is no CORS.
+- Token: `Authorization: Bearer T` or `token T`, compared in constant time.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterable
+from ipaddress import ip_address
+
+__all__ = ["Access"]
+
+_REMEMBERED_HOSTS = 256
+
+
+class Access:
+    """The rules of one gateway. `token` empty: every token is right."""
+
+    def __init__(self, *, host: str, allow_hosts: Iterable[str] = (), token: str = "") -> None:
+        self._names = {"localhost", host.lower(), *(name.lower() for name in allow_hosts)}
+        self._any_host = "*" in self._names
+        self._token = token.encode()
+        self._known: dict[str, bool] = {}
+
+    @property
+    def has_token(self) -> bool:
+        """Whether one is asked for."""
+        return bool(self._token)
+
+    def knows_host(self, host: str) -> bool:
+        """Whether a Host header names this gateway. The answer is remembered: the same few come again and again."""
+        known = self._known.get(host)
+        if known is None:
+            known = self._any_host or self._is_ours(host)
+            if len(self._known) < _REMEMBERED_HOSTS:
+                self._known[host] = known
+        return known
+
+    def is_same_site(self, origin: str, host: str) -> bool:
+        """Whether a page at `origin` was served under `host`, so that its requests are the user's own."""
+        return origin.partition("://")[2].lower() == host.lower()
+
+    def accepts(self, authorization: str) -> bool:
+        """Whether an Authorization header holds the token."""
+        if not self._token:
+            return True
+        scheme, _, given = authorization.partition(" ")
+        if scheme.lower() not in ("bearer", "token"):
+            given = ""
+        # headers come as Latin-1 text: back to the bytes that were sent
+        return hmac.compare_digest(given.strip().encode("latin-1", "replace"), self._token)
+
+    def _is_ours(self, host: str) -> bool:
+        name = _host_name(host)
+        if name in self._names:
+            return True
+        try:
+            return ip_address(name).is_loopback
+        except ValueError:
+            return False
+
+
+def _host_name(host: str) -> str:
+    """Host header -> name without port and brackets, lower case."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0].lower()
+    name, _, port = host.rpartition(":")
+    return (name if name and port.isdigit() else host).lower()

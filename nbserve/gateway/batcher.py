@@ -1,0 +1,461 @@
+"""The queue of one model version: admits requests, sends batches to its workers, completes each request exactly once.
+
+Acts on what gateway/policy decides. It is the pool's listener (gateway/pool/supervisor): workers come and go and
+answer here. Created by gateway/registry, fed by gateway/inference. All on the gateway's loop, no locks. Time is the monotonic
+clock, not the loop's: uvloop's stands still within a turn and counts whole milliseconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from nbserve.config import ModelConfig
+from nbserve.errors import ErrorInfo, LoadError
+from nbserve.gateway.cost import CostModel
+from nbserve.gateway.metrics import VersionStats
+from nbserve.gateway.policy import Dispatch, QueueView, Reject, WaitUntil, admit, count_expired, decide
+from nbserve.gateway.pool.supervisor import Worker
+from nbserve.wire.frames import Buffer, Flag
+from nbserve.wire.messages import AnswerItem, AnswerMeta, RequestItem, Timings
+
+__all__ = ["Answered", "Batcher", "Probe", "Request"]
+
+log = logging.getLogger("nbserve.batcher")
+
+_batch_ids = itertools.count(1)
+
+_QUEUED, _SENT, _DONE = range(3)
+
+
+class Answered(NamedTuple):
+    """What became of a request. `error` is set where `status` says so. `server_timing`: the header's value."""
+
+    status: int
+    content_type: str
+    body: Buffer
+    error: ErrorInfo | None = None
+    server_timing: str = ""
+    retry_after_s: float | None = None
+    batch_id: int | None = None
+    worker_id: int | None = None
+
+
+class Request:
+    """One request on its way. The owner says in a subclass what to do with the answer."""
+
+    __slots__ = ("arrived_s", "body", "item", "parts", "state", "tried")
+
+    def __init__(self, item: RequestItem, body: bytes, arrived_s: float) -> None:
+        self.item = item
+        self.body = body
+        self.arrived_s = arrived_s
+        self.tried = False
+        self.state = _QUEUED
+        self.parts: list[Buffer] | None = None
+
+    def answered(self, answer: Answered) -> None:
+        """Called exactly once for an admitted request, unless it was abandoned."""
+        raise NotImplementedError
+
+
+class Probe(NamedTuple):
+    """A warm-up batch's answer; `seconds` from dispatch to answer."""
+
+    meta: AnswerMeta
+    bodies: Sequence[Buffer]
+    seconds: float
+
+
+class _Batch:
+    __slots__ = ("flags", "future", "id", "idle_since_s", "requests", "sent_s", "worker")
+
+    def __init__(
+        self,
+        worker: Worker,
+        requests: list[Request],
+        flags: Flag,
+        sent_s: float,
+        idle_since_s: float,
+        future: asyncio.Future[Probe] | None = None,
+    ) -> None:
+        self.id = next(_batch_ids)
+        self.worker = worker
+        self.requests = requests
+        self.flags = flags
+        self.sent_s = sent_s
+        self.idle_since_s = idle_since_s
+        self.future = future
+
+
+class Batcher:
+    """Queue, idle workers and batches in flight of one version."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        cost_model: CostModel | None = None,
+        stats: VersionStats | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.config = config
+        self.cost_model = cost_model or CostModel()
+        self.stats = stats or VersionStats()
+        self._loop = loop
+        self._clock = clock
+        self._queue: deque[Request] = deque()
+        self._items = 0
+        self._bytes = 0
+        self._retries: deque[Request] = deque()
+        self._ready: set[Worker] = set()
+        self._idle: dict[Worker, float] = {}  # -> idle since; longest idle first
+        self._busy: dict[Worker, int] = {}
+        self._batches: dict[int, _Batch] = {}
+        self._scheduled = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._closing: str = ""
+        self._emptied: asyncio.Future[None] | None = None
+
+    # -- requests ----------------------------------------------------------------------------------------------------
+
+    @property
+    def queue_items(self) -> int:
+        """Requests that wait for a worker."""
+        return self._items + len(self._retries)
+
+    @property
+    def queue_bytes(self) -> int:
+        """Bytes of the bodies that wait."""
+        return self._bytes
+
+    def submit(self, request: Request) -> Reject | None:
+        """Take a request, or say why not; `request.answered` is called once it was taken."""
+        if self._closing:
+            return self._refuse(Reject(self._closing, 1.0))
+        size = len(request.body)
+        cost = self.cost_model.cost
+        decision = admit(self._view(), size, len(self._ready), len(self._idle), cost, self.config)
+        if isinstance(decision, Reject):
+            return self._refuse(decision)
+        self._queue.append(request)
+        self._items += 1
+        self._bytes += size
+        self._wake()
+        return None
+
+    def abandon(self, request: Request) -> None:
+        """The client has gone: out of the queue, or its answer is dropped."""
+        if request.state == _DONE:
+            return
+        if request.state == _QUEUED and not request.tried:
+            self._items -= 1
+            self._bytes -= len(request.body)
+        elif request.state == _QUEUED:
+            self._retries = deque(other for other in self._retries if other is not request)
+        self._wake()
+        request.state = _DONE
+        request.body = b""
+        self.stats.count_request(499)
+
+    def _refuse(self, reject: Reject) -> Reject:
+        self.stats.count_request(503)
+        return reject
+
+    def _view(self) -> QueueView:
+        return QueueView(self._items, self._bytes, self._queue[0].arrived_s if self._queue else 0.0)
+
+    # -- dispatch ----------------------------------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        """Look at the queue once everything that arrived in this turn of the loop is in it."""
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        self._scheduled = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._send_retries()
+        while True:
+            self._drop_heads()
+            decision = decide(self._view(), self._clock(), len(self._idle), self.cost_model.cost, self.config)
+            if isinstance(decision, Dispatch):
+                self._dispatch(self._take(decision.size), Flag.NONE)
+                continue
+            if isinstance(decision, WaitUntil):
+                self._timer = self._loop.call_later(max(0.0, decision.at_s - self._clock()), self._wake)
+            break
+        self._check_empty()
+
+    def _drop_heads(self) -> None:
+        """Take the abandoned and the expired off the front."""
+        queue = self._queue
+        while queue and queue[0].state == _DONE:
+            queue.popleft()
+        if not queue or self.config.slo_ms is None:
+            return
+        waiting = (request.arrived_s for request in queue if request.state == _QUEUED)
+        count = count_expired(waiting, self._items, self._clock(), self.cost_model.cost, self.config)
+        for request in self._take(count):
+            message = f"the deadline of {self.config.slo_ms:g} ms cannot be met any more"
+            self._fail(request, ErrorInfo(type="Unavailable", message=message, status=503), retry_after_s=1.0)
+
+    def _take(self, count: int) -> list[Request]:
+        """The oldest `count` requests, out of the queue; abandoned ones are passed over."""
+        taken: list[Request] = []
+        while len(taken) < count:
+            request = self._queue.popleft()
+            if request.state == _QUEUED:
+                taken.append(request)
+                self._bytes -= len(request.body)
+        self._items -= len(taken)
+        return taken
+
+    def _dispatch(self, requests: list[Request], flags: Flag, future: asyncio.Future[Probe] | None = None) -> None:
+        worker = next(iter(self._idle))
+        self._send(_Batch(worker, requests, flags, self._clock(), self._idle[worker], future))
+
+    def _send(self, batch: _Batch) -> None:
+        worker, requests = batch.worker, batch.requests
+        del self._idle[worker]
+        self._busy[worker] = batch.id
+        self._batches[batch.id] = batch
+        for request in requests:
+            request.state = _SENT
+        try:
+            worker.send(
+                batch.id,
+                [request.item for request in requests],
+                [request.body for request in requests],
+                batch.flags,
+                self.config.response_timeout_s,
+            )
+        except Exception as exc:  # nothing may be lost, whatever it was
+            log.exception("batch %d could not be sent to worker %d", batch.id, worker.id)
+            self._ready.discard(worker)
+            self._forget(batch)
+            self._lose(batch, ErrorInfo(type=type(exc).__name__, message=f"the batch could not be sent: {exc}"))
+            self._wake()
+            worker.kill()  # nobody knows what it has got; the pool starts it anew
+
+    # -- retries: a batch whose worker died --------------------------------------------------------------------------
+
+    def _lose(self, batch: _Batch, info: ErrorInfo) -> None:
+        """Its requests get one more try, each alone; those that had it, or ran into the time limit, fail."""
+        if batch.future is not None:
+            if not batch.future.done():
+                batch.future.set_exception(LoadError(info.message, info=info))
+            return
+        for request in batch.requests:
+            if request.state == _DONE:
+                continue
+            if request.tried or info.status == 504:
+                self._fail(request, info, batch=batch)
+            else:
+                request.tried, request.state, request.parts = True, _QUEUED, None
+                self._retries.append(request)
+
+    def _send_retries(self) -> None:
+        while self._retries and self._idle:
+            self._dispatch([self._retries.popleft()], Flag.RETRY)
+
+    # -- the pool's listener -----------------------------------------------------------------------------------------
+
+    def worker_ready(self, worker: Worker) -> None:
+        """READY: freshly loaded, restarted, or resumed."""
+        self._ready.add(worker)
+        if worker not in self._busy:
+            self._idle[worker] = self._clock()
+            self._wake()
+
+    def worker_gone(self, worker: Worker, reason: str) -> None:
+        """Paused, draining or dead: it gets nothing more."""
+        self._ready.discard(worker)
+        self._idle.pop(worker, None)
+
+    def batch_answered(self, worker: Worker, batch_id: int, meta: AnswerMeta, bodies: Sequence[Buffer]) -> None:
+        """Some or all answers of a batch; `meta.last` closes it."""
+        batch = self._batches.get(batch_id)
+        if batch is None:
+            log.debug("worker %d answered batch %d, which nobody waits for", worker.id, batch_id)
+            return
+        if batch.future is not None:
+            self._answer_probe(batch, meta, bodies)
+            return
+        now_s = self._clock()
+        round_trip_s = now_s - batch.sent_s
+        timings = meta.timings
+        transport_s = max(0.0, round_trip_s - sum(_stages(timings)))
+        suffix = _timing_suffix(timings, transport_s)
+        clean = len(meta.items) == len(batch.requests)
+        for answer, body in zip(meta.items, bodies, strict=False):
+            clean = clean and answer.error is None
+            self._answer(batch, answer, body, suffix, now_s)
+        if meta.metrics:
+            self.stats.handler.take(worker.id, meta.metrics)
+        if not meta.last:
+            return
+        self._close(batch, now_s)
+        for request in batch.requests:
+            if request.state != _DONE:
+                info = ErrorInfo(type="HandlerError", message="the worker gave no answer for this request")
+                self._fail(request, info, batch=batch)
+        size = len(batch.requests)
+        self.stats.count_batch(size, timings, transport_s)
+        if clean and not batch.flags:
+            self.cost_model.observe(size, round_trip_s)
+        self._wake()
+
+    def batch_lost(self, worker: Worker, batch_id: int, info: ErrorInfo) -> None:
+        """The worker died with this batch in hand."""
+        batch = self._batches.get(batch_id)
+        if batch is not None:
+            self._forget(batch)
+            self._lose(batch, info)
+            self._wake()
+
+    def no_more_workers(self, info: ErrorInfo) -> None:
+        """All workers have failed for good: what waits is answered."""
+        message = f"no worker is ready: {info.message}"
+        self._fail_waiting(ErrorInfo(type="Unavailable", message=message, status=503, stage=info.stage))
+
+    # -- warm-up -----------------------------------------------------------------------------------------------------
+
+    async def probe(self, worker: Worker, items: list[RequestItem], bodies: Sequence[bytes], flags: Flag) -> Probe:
+        """One batch past the queue, to this idle worker. Raises LoadError where the worker is gone or dies of it."""
+        if worker not in self._idle:
+            raise LoadError(f"worker {worker.id} is {worker.state}, it cannot be warmed up")
+        future: asyncio.Future[Probe] = self._loop.create_future()
+        requests = [Request(item, body, 0.0) for item, body in zip(items, bodies, strict=True)]
+        self._send(_Batch(worker, requests, flags, self._clock(), 0.0, future))
+        return await future
+
+    # -- end ---------------------------------------------------------------------------------------------------------
+
+    async def close(self, grace_s: float, reason: str) -> None:
+        """Refuse new requests for this reason, finish what is there for at most `grace_s`, then answer 503."""
+        self._closing = reason
+        if self._emptied is None:
+            self._emptied = self._loop.create_future()
+        self._check_empty()
+        await asyncio.wait([self._emptied], timeout=grace_s)
+        info = ErrorInfo(type="Unavailable", message=reason, status=503)
+        self._fail_waiting(info)
+        for batch in list(self._batches.values()):
+            self._forget(batch)
+            if batch.future is not None and not batch.future.done():
+                batch.future.set_exception(LoadError(reason, info=info))
+            for request in batch.requests:
+                self._fail(request, info)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._check_empty()
+
+    def _check_empty(self) -> None:
+        done = not (self._items or self._retries or self._batches)
+        if done and self._emptied is not None and not self._emptied.done():
+            self._emptied.set_result(None)
+
+    def _fail_waiting(self, info: ErrorInfo) -> None:
+        waiting = [*self._retries, *self._take(self._items)]
+        self._retries.clear()
+        for request in waiting:
+            self._fail(request, info, retry_after_s=1.0)
+
+    # -- completing --------------------------------------------------------------------------------------------------
+
+    def _answer(self, batch: _Batch, answer: AnswerItem, body: Buffer, suffix: str, now_s: float) -> None:
+        if not 0 <= answer.item < len(batch.requests):
+            log.warning("batch %d has no item %d", batch.id, answer.item)
+            return
+        request = batch.requests[answer.item]
+        if request.state == _DONE:
+            return
+        if answer.kind == "more" or request.parts is not None:
+            request.parts = [*(request.parts or []), body]
+            if answer.kind == "more":
+                return
+            body = b"".join(request.parts)
+        error = answer.error
+        if error is None and (answer.kind == "error" or not 200 <= answer.status <= 599):
+            error = ErrorInfo(type="HandlerError", message=f"the worker answered with status {answer.status}")
+        wait_s = batch.sent_s - request.arrived_s
+        batch_wait_s = max(0.0, min(wait_s, batch.sent_s - batch.idle_since_s))
+        queue_s = wait_s - batch_wait_s
+        stages = self.stats.stages
+        stages["queue"].add(queue_s)
+        stages["batch"].add(batch_wait_s)
+        self.stats.latency.add(now_s - request.arrived_s)
+        timing = f"queue;dur={queue_s * 1e3:.3f}, batch;dur={batch_wait_s * 1e3:.3f}{suffix}"
+        status = answer.status if error is None else error.status
+        worker_id = batch.worker.id
+        self._complete(
+            request, Answered(status, answer.content_type, body, error, timing, batch_id=batch.id, worker_id=worker_id)
+        )
+
+    def _fail(
+        self, request: Request, info: ErrorInfo, *, batch: _Batch | None = None, retry_after_s: float | None = None
+    ) -> None:
+        if request.state == _DONE:
+            return
+        wait_s = (batch.sent_s if batch else self._clock()) - request.arrived_s
+        timing = f"queue;dur={wait_s * 1e3:.3f}"
+        batch_id, worker_id = (batch.id, batch.worker.id) if batch else (None, None)
+        self._complete(request, Answered(info.status, "", b"", info, timing, retry_after_s, batch_id, worker_id))
+
+    def _complete(self, request: Request, answered: Answered) -> None:
+        request.state = _DONE
+        request.body = b""
+        self.stats.count_request(answered.status)
+        try:
+            request.answered(answered)
+        except Exception:  # one client's connection must not stop the others' answers
+            log.exception("request %s could not be answered", request.item.request_id)
+
+    def _answer_probe(self, batch: _Batch, meta: AnswerMeta, bodies: Sequence[Buffer]) -> None:
+        if meta.last:
+            now_s = self._clock()
+            self._close(batch, now_s)
+            assert batch.future is not None
+            if not batch.future.done():
+                batch.future.set_result(Probe(meta, bodies, now_s - batch.sent_s))
+            self._wake()
+
+    def _close(self, batch: _Batch, now_s: float) -> None:
+        self._forget(batch)
+        if batch.worker in self._ready:
+            self._idle[batch.worker] = now_s
+
+    def _forget(self, batch: _Batch) -> None:
+        self._batches.pop(batch.id, None)
+        self._busy.pop(batch.worker, None)
+
+
+def _stages(timings: Timings) -> Iterator[float]:
+    yield timings.decode_s
+    yield timings.preprocess_s
+    yield timings.inference_s
+    yield timings.postprocess_s
+    yield timings.encode_s
+
+
+def _timing_suffix(timings: Timings, transport_s: float) -> str:
+    """The part of Server-Timing that all requests of a batch share, in milliseconds."""
+    return (
+        f", decode;dur={timings.decode_s * 1e3:.3f}"
+        f", preprocess;dur={timings.preprocess_s * 1e3:.3f}"
+        f", inference;dur={timings.inference_s * 1e3:.3f}"
+        f", postprocess;dur={timings.postprocess_s * 1e3:.3f}"
+        f", encode;dur={timings.encode_s * 1e3:.3f}"
+        f", transport;dur={transport_s * 1e3:.3f}"
+    )

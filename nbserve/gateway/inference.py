@@ -1,0 +1,209 @@
+"""POST /predictions/{model}[/{version}]: route, admission, and the answer back to the client.
+
+Called by gateway/http with a whole `Exchange`; hands a `Request` to the version's batcher, which calls `answered`. No
+body is parsed here. The way of an ordinary request is: one lookup of the path, one request object, one reply.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+import re
+import secrets
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Protocol
+from urllib.parse import unquote
+
+from nbserve.errors import (
+    BadRequest,
+    ErrorInfo,
+    MethodNotAllowed,
+    NotFound,
+    RequestError,
+    Unavailable,
+)
+from nbserve.gateway.batcher import Answered, Batcher, Request
+from nbserve.gateway.events import EventBus
+from nbserve.gateway.http import Exchange
+from nbserve.gateway.replies import JSON, encode_json, error_body, error_json
+from nbserve.wire.management import Event
+from nbserve.wire.messages import RequestItem
+
+__all__ = ["NAME", "Inference", "Route", "Routes", "check_name", "request_id_of"]
+
+log = logging.getLogger("nbserve.gateway")
+
+NAME = re.compile(r"(?!\.)[A-Za-z0-9_.-]{1,128}")
+"""Names of models and versions: safe in URLs, files, metrics and logs."""
+
+_SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+_OWN_ID = secrets.token_hex(4)
+_next_id = itertools.count(1)
+
+ERROR_EVENTS_PER_S = 10.0
+"""Errors of one gateway that become events; a broken handler under load must not flood the readers."""
+
+
+class Route(Protocol):
+    """One version, as the registry has it."""
+
+    name: str
+    version: str
+    batcher: Batcher
+
+
+class Routes(Protocol):
+    """Where requests go: gateway/registry."""
+
+    routes: dict[str, Route]
+    """Path -> version that serves it."""
+
+    def why_not(self, name: str, version: str) -> RequestError:
+        """Why no version serves under this name."""
+
+
+def check_name(text: str, what: str = "model") -> str:
+    """A name from outside, as it is; raises BadRequest."""
+    if not NAME.fullmatch(text):
+        raise BadRequest(f"a {what}'s name is 1 to 128 letters, digits, '_', '.' and '-', and does not start with '.'")
+    return text
+
+
+def request_id_of(given: str | None) -> str:
+    """The client's X-Request-Id if it is sane, else a new one."""
+    if given is not None and _SANE_ID.fullmatch(given):
+        return given
+    return f"{_OWN_ID}-{next(_next_id):x}"
+
+
+class Inference:
+    """Answers the exchanges of inference ports."""
+
+    def __init__(self, routes: Routes, bus: EventBus, *, clock: Callable[[], float], development: bool) -> None:
+        self._routes = routes
+        self._bus = bus
+        self._clock = clock
+        self.development = development
+        self._error_budget = ERROR_EVENTS_PER_S
+        self._budget_at_s = 0.0
+
+    def __call__(self, exchange: Exchange) -> None:
+        """Take in one request."""
+        route = self._routes.routes.get(exchange.path)
+        if route is None:
+            try:
+                route = self._find(exchange.path)
+            except RequestError as exc:
+                exchange.respond_error(exc, _retry_after(exc.retry_after_s))
+                return
+        if exchange.method != "POST":
+            wrong = MethodNotAllowed(f"{exchange.method} is not allowed here; POST is")
+            exchange.respond_error(wrong, [("Allow", "POST")])
+            return
+        headers = exchange.headers
+        item = RequestItem(headers.get("Content-Type", ""), request_id_of(headers.get("X-Request-Id")))
+        batcher = route.batcher
+        prediction = Prediction(item, exchange.body, self._clock(), exchange, route, batcher, self)
+        reject = batcher.submit(prediction)
+        if reject is None:
+            exchange.watch(prediction.gone)
+            return
+        full = Unavailable(f"{route.name}: {reject.reason}")
+        retry = _retry_after(reject.retry_after_s)
+        exchange.respond(503, JSON, error_json(full), [("X-Request-Id", item.request_id), *retry])
+
+    def report(self, route: Route, request_id: str, answered: Answered, info: ErrorInfo) -> None:
+        """Tell the event stream of a handler's failure, at most so many a second."""
+        now_s = self._clock()
+        elapsed_s = now_s - self._budget_at_s
+        self._error_budget = min(ERROR_EVENTS_PER_S, self._error_budget + elapsed_s * ERROR_EVENTS_PER_S)
+        self._budget_at_s = now_s
+        if self._error_budget < 1:
+            return
+        self._error_budget -= 1
+        self._bus.emit(
+            Event(
+                seq=0,
+                at=0.0,
+                kind="error",
+                model=route.name,
+                version=route.version,
+                worker=answered.worker_id,
+                batch_id=answered.batch_id,
+                request_ids=[request_id],
+                error=info,
+            )
+        )
+
+    def _find(self, path: str) -> Route:
+        """The slow way: escaped paths, and the reasons for not finding. Raises RequestError."""
+        parts = path.split("/")[2:]
+        if not 1 <= len(parts) <= 2:
+            raise NotFound("there is no such path", hint="predictions are at /predictions/MODEL[/VERSION]")
+        try:
+            names = [unquote(part, errors="strict") for part in parts]
+        except UnicodeDecodeError:
+            raise BadRequest("the path is not UTF-8") from None
+        name = check_name(names[0])
+        version = check_name(names[1], "version") if len(names) == 2 else ""
+        route = self._routes.routes.get("/predictions/" + "/".join(names))
+        if route is None:
+            raise self._routes.why_not(name, version)
+        return route
+
+
+class Prediction(Request):
+    """A request whose answer goes to an HTTP client."""
+
+    __slots__ = ("batcher", "exchange", "inference", "route")
+
+    def __init__(
+        self,
+        item: RequestItem,
+        body: bytes,
+        arrived_s: float,
+        exchange: Exchange,
+        route: Route,
+        batcher: Batcher,
+        inference: Inference,
+    ) -> None:
+        super().__init__(item, body, arrived_s)
+        self.exchange = exchange
+        self.route = route
+        self.batcher = batcher
+        self.inference = inference
+
+    def answered(self, answer: Answered) -> None:
+        """The batcher has the answer."""
+        request_id = self.item.request_id
+        headers = [("X-Request-Id", request_id), ("Server-Timing", answer.server_timing)]
+        if answer.error is None:
+            content_type = safe_content_type(answer.content_type)
+            self.exchange.respond(answer.status, content_type, bytes(answer.body), headers)
+            return
+        info = answer.error
+        if answer.status >= 500 and answer.batch_id is not None:
+            self.inference.report(self.route, request_id, answer, info)
+        who = f"{self.route.name} version {self.route.version}, request {request_id}"
+        body = error_body(info, development=self.inference.development, who=who)
+        headers += _retry_after(answer.retry_after_s)
+        self.exchange.respond(answer.status, JSON, encode_json(body), headers)
+
+    def gone(self) -> None:
+        """The client hung up."""
+        self.batcher.abandon(self)
+
+
+@lru_cache(maxsize=256)
+def safe_content_type(given: str) -> str:
+    """A handler's content type as a header's value: never empty, never a way to write other headers."""
+    if given and given.isascii() and given.isprintable() and len(given) <= 256:
+        return given
+    return "application/octet-stream"
+
+
+def _retry_after(seconds: float | None) -> list[tuple[str, str]]:
+    """Whole seconds, at least 1, as HTTP has it."""
+    return [] if seconds is None else [("Retry-After", str(max(1, math.ceil(seconds))))]

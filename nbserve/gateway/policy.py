@@ -1,0 +1,161 @@
+"""What to do with the queue now: pure decisions, time is an argument. Called by gateway/batcher.
+
+Default is work-conserving: an idle worker gets at once what there is, and what queues while all are busy is the next
+batch. (Simulated and measured: a fixed delay only adds latency; docs/architecture.md.) With an objective, `slo_ms`:
+
+- a batch may take at most half of it: s(B) <= (SLO - margin) / 2
+- a request is refused where the queue before it is longer than W*B*(SLO - margin - 2*s(B))/s(B) (Little's law)
+- one that waited too long to be answered in time, in the batch that it would be in, is given up before it costs work
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from nbserve.config import ModelConfig
+from nbserve.gateway.cost import Cost
+
+__all__ = [
+    "Admit",
+    "Dispatch",
+    "QueueView",
+    "Reject",
+    "Wait",
+    "WaitUntil",
+    "admit",
+    "batch_cap",
+    "count_expired",
+    "decide",
+]
+
+TICK_S = 1e-4
+"""Timers may fire this much early: what is due within a tick is due."""
+
+
+class QueueView(NamedTuple):
+    """The queue as the policy sees it. `oldest_s`: arrival of the oldest request; any number where it is empty."""
+
+    items: int
+    size_bytes: int
+    oldest_s: float
+
+
+class Dispatch(NamedTuple):
+    """Send the oldest `size` requests to an idle worker."""
+
+    size: int
+
+
+class WaitUntil(NamedTuple):
+    """Look again at this time, or when something happens before."""
+
+    at_s: float
+
+
+class Wait(NamedTuple):
+    """Nothing to do until something happens."""
+
+
+class Admit(NamedTuple):
+    """Take the request."""
+
+
+class Reject(NamedTuple):
+    """Refuse it: 503 with this message; worth another try after so many seconds."""
+
+    reason: str
+    retry_after_s: float
+
+
+def decide(
+    queue: QueueView, now_s: float, idle_workers: int, cost: Cost | None, config: ModelConfig
+) -> Dispatch | WaitUntil | Wait:
+    """What to do next. Expired requests are taken to be out of the queue already (`count_expired`)."""
+    if queue.items == 0:
+        return Wait()
+    if idle_workers == 0:
+        return _next_expiry(queue, cost, config)
+    largest = batch_cap(cost, config)
+    due_s = queue.oldest_s + config.max_batch_delay_ms / 1e3
+    if config.slo_ms is not None and cost is not None:
+        due_s = min(due_s, queue.oldest_s + config.slo_ms / 1e3 - cost.margin_s - cost.predict_s(largest))
+    if queue.items >= largest or due_s <= now_s + TICK_S:
+        # Spread over the idle workers: they run side by side, and a smaller batch is done sooner.
+        return Dispatch(min(largest, -(-queue.items // idle_workers)))
+    return WaitUntil(due_s)
+
+
+def batch_cap(cost: Cost | None, config: ModelConfig) -> int:
+    """The largest batch to send: `max_batch_size`, or what takes at most half of the objective; at least 1."""
+    if config.slo_ms is None or cost is None:
+        return config.max_batch_size
+    half_s = (config.slo_ms / 1e3 - cost.margin_s) / 2
+    if cost.predict_s(config.max_batch_size) <= half_s:
+        return config.max_batch_size
+    if cost.c_s <= 0:
+        return 1
+    return max(1, min(config.max_batch_size, int((half_s - cost.a_s) / cost.c_s)))
+
+
+def count_expired(arrivals_s: Iterable[float], items: int, now_s: float, cost: Cost | None, config: ModelConfig) -> int:
+    """How many of the oldest requests can no longer be answered in time. `arrivals_s`: of all, oldest first."""
+    if config.slo_ms is None or cost is None:
+        return 0
+    slo_s = config.slo_ms / 1e3
+    if cost.predict_s(1) + cost.margin_s > slo_s:
+        return 0  # not the waiting is at fault; admission lets such a one in only to keep the model learning
+    largest = batch_cap(cost, config)
+    expired = 0
+    for arrived_s in arrivals_s:
+        batch = min(items - expired, largest)
+        if now_s + TICK_S + cost.predict_s(batch) + cost.margin_s <= arrived_s + slo_s:
+            break
+        expired += 1
+    return expired
+
+
+def admit(
+    queue: QueueView,
+    body_bytes: int,
+    ready_workers: int,
+    idle_workers: int,
+    cost: Cost | None,
+    config: ModelConfig,
+) -> Admit | Reject:
+    """Whether to take a request. `ready_workers`: idle or busy, `idle_workers` of them idle."""
+    if ready_workers == 0:
+        return Reject("no worker is ready", 1.0)
+    if queue.items >= config.max_queue_size:
+        return Reject(f"the queue is full: {queue.items} requests", _drain_s(queue.items, ready_workers, cost, config))
+    if queue.size_bytes + body_bytes > config.max_queue_bytes:
+        return Reject(
+            f"the queue is full: {queue.size_bytes} bytes of {config.max_queue_bytes}",
+            _drain_s(queue.items, ready_workers, cost, config),
+        )
+    if config.slo_ms is None or cost is None or (idle_workers and not queue.items):
+        return Admit()  # an idle worker always gets one: a wrong estimate could not mend itself otherwise
+    largest = batch_cap(cost, config)
+    batch_s = max(cost.predict_s(largest), 1e-9)
+    room_s = config.slo_ms / 1e3 - cost.margin_s - 2 * batch_s
+    if queue.items > ready_workers * largest * room_s / batch_s:
+        return Reject(
+            f"the deadline of {config.slo_ms:g} ms cannot be met: {queue.items} requests wait",
+            _drain_s(queue.items, ready_workers, cost, config),
+        )
+    return Admit()
+
+
+def _next_expiry(queue: QueueView, cost: Cost | None, config: ModelConfig) -> WaitUntil | Wait:
+    if config.slo_ms is None or cost is None:
+        return Wait()
+    patience_s = config.slo_ms / 1e3 - cost.margin_s - cost.predict_s(1)
+    return WaitUntil(queue.oldest_s + patience_s) if patience_s > 0 else Wait()
+
+
+def _drain_s(items: int, workers: int, cost: Cost | None, config: ModelConfig) -> float:
+    """Seconds until what waits now is done; 1 where nothing is known."""
+    if cost is None:
+        return 1.0
+    largest = batch_cap(cost, config)
+    return max(items, 1) * cost.predict_s(largest) / (workers * largest)

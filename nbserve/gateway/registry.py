@@ -1,0 +1,395 @@
+"""Models and their versions: register, swap, scale, unregister. Who serves which path.
+
+Called by gateway/management; gateway/inference looks up `routes`. A registration without a version replaces the default
+version once the new one is loaded and proven; one with a version stands beside it. A version that fails leaves what
+was there before. Registrations of one name come after each other, those of different names side by side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from nbserve.bundle import Bundle
+from nbserve.errors import (
+    BadRequest,
+    Conflict,
+    ErrorInfo,
+    GatewayError,
+    NbserveError,
+    NotFound,
+    RequestError,
+    Unavailable,
+)
+from nbserve.gateway.inference import Route, check_name
+from nbserve.gateway.metrics import Histogram, VersionView
+from nbserve.gateway.pool.placement import Demand, WorkerPlan, describe, plan
+from nbserve.gateway.pool.topology import Topology, read_memory
+from nbserve.gateway.version import ModelVersion, Surroundings
+from nbserve.wire.management import Event, ModelStatus, RegisterRequest
+
+__all__ = ["Registry", "bundle_path", "choose_swap"]
+
+log = logging.getLogger("nbserve.gateway")
+
+Swap = Literal["blue-green", "rolling", "stop-first"]
+
+
+class Registry:
+    """All versions of a gateway."""
+
+    def __init__(self, surroundings: Surroundings, topology: Topology, *, grace_s: float) -> None:
+        self.routes: dict[str, Route] = {}
+        self._around = surroundings
+        self._topology = topology
+        self._grace_s = grace_s
+        self._versions: dict[str, dict[str, ModelVersion]] = {}
+        self._defaults: dict[str, ModelVersion] = {}
+        self._last_number: dict[str, int] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._checked: set[tuple[str, str]] = set()
+        self._background: set[asyncio.Task[None]] = set()
+        self._rates: dict[str, tuple[int, int, int, Histogram]] = {}
+        self._stopping = False
+
+    # -- register ----------------------------------------------------------------------------------------------------
+
+    async def begin(self, asked: RegisterRequest) -> ModelVersion:
+        """Start to load a version; returns while it is LOADING. Raises BadRequest, BundleError, Conflict."""
+        if self._stopping:
+            raise Unavailable("the gateway is shutting down")
+        path = bundle_path(asked.url)
+        if asked.model_name:
+            check_name(asked.model_name)
+        bundle = await asyncio.to_thread(self._open, path)
+        name = asked.model_name or check_name(bundle.name)
+        version = check_name(asked.version, "version") if asked.version else self._next_version(name)
+        versions = self._versions.setdefault(name, {})
+        for failed in [other for other in versions.values() if other.state == "FAILED" and other.pool is None]:
+            del versions[failed.version]
+        if version in versions:
+            raise Conflict(f"version {version} of {name} is {versions[version].state}", hint="choose another version")
+        entry = versions[version] = ModelVersion(name, version, bundle, asked.config, self._around)
+        beside = bool(asked.version) and name in self._defaults
+        entry.task = asyncio.get_running_loop().create_task(self._bring_up(entry, beside=beside))
+        entry.task.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return entry
+
+    async def register(self, asked: RegisterRequest) -> ModelVersion:
+        """Load a version; returns when it serves. Raises what `begin` does, LoadError, ProofError; Conflict if aborted.
+
+        A version that fails is not listed afterwards.
+        """
+        entry = await self.begin(asked)
+        assert entry.task is not None
+        await asyncio.wait([entry.task])
+        if entry.task.cancelled():
+            raise Conflict(f"loading {entry.name} version {entry.version} was aborted")
+        if (exc := entry.task.exception()) is not None:
+            self._forget(entry)
+            raise exc
+        return entry
+
+    async def _bring_up(self, entry: ModelVersion, *, beside: bool) -> None:
+        lock = self._locks.setdefault(entry.name, asyncio.Lock())
+        try:
+            async with lock:
+                old = None if beside else self._defaults.get(entry.name)
+                await self._swap(entry, old)
+        except asyncio.CancelledError:
+            self._fail(entry, ErrorInfo(type="Conflict", message="loading was aborted", status=Conflict.status))
+            self._forget(entry)
+            raise
+        except NbserveError as exc:
+            self._fail(entry, exc.to_info())
+            raise
+        except Exception as exc:
+            log.exception("loading %s failed", entry.key)
+            error = GatewayError(f"the gateway failed to load {entry.key}: {type(exc).__name__}: {exc}")
+            self._fail(entry, error.to_info())
+            raise error from exc
+
+    async def _swap(self, new: ModelVersion, old: ModelVersion | None) -> None:
+        mode: Swap = "blue-green"
+        if old is not None:
+            mode, why = choose_swap(new.config.swap, _memory_of(old), read_memory().available_bytes)
+            new.emit("gateway", text=f"swap: {mode}, {why}", data={"swap": mode})
+        plans = self._plan(new, replaced=old)
+        if mode == "stop-first" and old is not None:
+            await self._stop_first(new, old, plans)
+        else:
+            await new.load(plans[:1] if mode == "rolling" else plans)
+        self._serve(new, default=old is not None or new.name not in self._defaults)
+        if old is None or mode == "stop-first":
+            return
+        old.task = self._run(self._retire(old))
+        if mode == "rolling":
+            self._run(self._finish_rolling(new, old.task, plans))
+
+    async def _finish_rolling(self, new: ModelVersion, retired: asyncio.Task[None], plans: list[WorkerPlan]) -> None:
+        """The old version is going: the new one's other workers have room now."""
+        await asyncio.wait([retired])
+        async with self._locks[new.name]:
+            if new.state == "READY" and new.pool is not None:
+                await new.pool.scale(plans)
+
+    async def _stop_first(self, new: ModelVersion, old: ModelVersion, plans: list[WorkerPlan]) -> None:
+        """Not enough memory for both: the old version makes room, and comes back where the new one fails."""
+        self._unroute(old)
+        old.state = "LOADING"
+        await old.unload(self._grace_s, f"{old.name} is being replaced")
+        try:
+            await new.load(plans)
+        except BaseException:
+            await old.load(self._plan(old))
+            self._serve(old, default=True)
+            raise
+
+    def _serve(self, entry: ModelVersion, *, default: bool) -> None:
+        entry.state = "READY"
+        self.routes[f"/predictions/{entry.key}"] = entry
+        if default:
+            self.routes[f"/predictions/{entry.name}"] = self._defaults[entry.name] = entry
+        entry.emit("stage", stage="ready")
+
+    def _fail(self, entry: ModelVersion, info: ErrorInfo) -> None:
+        entry.state, entry.error, entry.pool = "FAILED", info, None
+        entry.emit("stage", stage="failed", error=info)
+
+    # -- the other verbs ---------------------------------------------------------------------------------------------
+
+    async def scale(self, name: str, version: str, workers: int) -> ModelVersion:
+        """Run this many workers; returns when they are ready. Raises NotFound, BadRequest, LoadError."""
+        if workers < 1:
+            raise BadRequest(f"there must be at least 1 worker, not {workers}")
+        entry = self.find(name, version)
+        async with self._locks.setdefault(entry.name, asyncio.Lock()):
+            if entry.state != "READY" or entry.pool is None:
+                raise Conflict(f"{entry.key} is {entry.state}, it cannot be scaled")
+            config = msgspec.structs.replace(entry.config, workers=workers)
+            before, entry.config = entry.config, config
+            try:
+                await entry.pool.scale(self._plan(entry))
+            except BaseException:
+                entry.config = before
+                raise
+        return entry
+
+    def set_default(self, name: str, version: str) -> ModelVersion:
+        """Requests that name no version go here from now on. Raises NotFound, Conflict."""
+        entry = self.find(name, version)
+        if entry.state != "READY":
+            raise Conflict(f"{entry.key} is {entry.state}, it cannot be the default")
+        self.routes[f"/predictions/{name}"] = self._defaults[name] = entry
+        return entry
+
+    async def unregister(self, name: str, version: str = "") -> None:
+        """Drain and stop one version, or all of a name; a load is aborted. Raises NotFound, Conflict."""
+        if version:
+            entries = [self.find(name, version)]
+            others = [one for one in self._versions[name].values() if one.state == "READY" and one is not entries[0]]
+            if others and self._defaults.get(name) is entries[0]:
+                raise Conflict(
+                    f"version {version} is the default of {name}",
+                    hint=f"make another one the default: PUT /models/{name}/{others[0].version}/set-default",
+                )
+        else:
+            entries = self.versions(name)
+        await asyncio.gather(*(self._remove(entry, self._grace_s) for entry in entries))
+
+    async def stop(self, grace_s: float) -> None:
+        """End everything; no registration is accepted any more."""
+        self._stopping = True
+        entries = [entry for versions in self._versions.values() for entry in versions.values()]
+        await asyncio.gather(*(self._remove(entry, grace_s) for entry in entries))
+        await asyncio.gather(*self._background, return_exceptions=True)
+
+    async def _remove(self, entry: ModelVersion, grace_s: float) -> None:
+        if entry.state == "LOADING" and entry.task is not None and not entry.task.done():
+            entry.task.cancel()
+            await asyncio.wait([entry.task])
+        elif entry.state == "FAILED" and entry.pool is None:
+            self._forget(entry)
+        elif entry.state == "DRAINING":
+            await entry.unload(grace_s, f"{entry.key} is being removed")
+        else:
+            await self._retire(entry, grace_s)
+
+    async def _retire(self, entry: ModelVersion, grace_s: float | None = None) -> None:
+        """A version that took traffic goes: no new requests, the old ones are finished."""
+        self._unroute(entry)
+        entry.state = "DRAINING"
+        await entry.unload(self._grace_s if grace_s is None else grace_s, f"{entry.key} is being removed")
+        self._forget(entry)
+        entry.emit("stage", stage="drained")
+
+    def _unroute(self, entry: ModelVersion) -> None:
+        self.routes.pop(f"/predictions/{entry.key}", None)
+        if self._defaults.get(entry.name) is entry:
+            del self._defaults[entry.name]
+            del self.routes[f"/predictions/{entry.name}"]
+
+    def _forget(self, entry: ModelVersion) -> None:
+        versions = self._versions.get(entry.name, {})
+        if versions.get(entry.version) is entry:
+            del versions[entry.version]
+        if not versions:
+            self._versions.pop(entry.name, None)
+        self._rates.pop(entry.key, None)
+
+    def _run(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._background.add(task)
+        task.add_done_callback(self._finished)
+        return task
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._background.discard(task)
+        if not task.cancelled() and (exc := task.exception()) is not None:
+            log.error("replacing a version failed", exc_info=exc)
+
+    # -- questions ---------------------------------------------------------------------------------------------------
+
+    def find(self, name: str, version: str = "") -> ModelVersion:
+        """A version; without one the default, or the newest where there is none. Raises NotFound."""
+        versions = self._versions.get(name)
+        if not versions:
+            raise NotFound(f"model {name!r} is not served here", hint="`nbserve list` shows what is")
+        if version:
+            if version not in versions:
+                raise NotFound(f"model {name!r} has no version {version!r}; it has {', '.join(versions)}")
+            return versions[version]
+        return self._defaults.get(name) or list(versions.values())[-1]
+
+    def versions(self, name: str) -> list[ModelVersion]:
+        """All versions of a name, the default one first. Raises NotFound."""
+        first = self.find(name)
+        return [first, *(entry for entry in self._versions[name].values() if entry is not first)]
+
+    def names(self) -> list[str]:
+        """Sorted."""
+        return sorted(self._versions)
+
+    def why_not(self, name: str, version: str) -> RequestError:
+        """Why no version serves under this name."""
+        try:
+            entry = self.find(name, version)
+        except NotFound as error:
+            return error
+        return Unavailable(
+            f"{entry.name}: no worker is ready, version {entry.version} is {entry.state}", retry_after_s=1
+        )
+
+    def status(self, entry: ModelVersion) -> ModelStatus:
+        """A snapshot of one version."""
+        return entry.status(default=self._defaults.get(entry.name) is entry)
+
+    def statuses(self) -> list[ModelStatus]:
+        """Of all versions, by name."""
+        return [self.status(entry) for name in self.names() for entry in self.versions(name)]
+
+    def views(self) -> Iterable[VersionView]:
+        """What /metrics shows."""
+        return [entry.view() for name in self.names() for entry in self.versions(name)]
+
+    def placement(self) -> dict[str, Any]:
+        """How cores are shared out."""
+        plans = {
+            entry.key: [worker.plan for worker in entry.pool.workers]
+            for name in self.names()
+            for entry in self.versions(name)
+            if entry.pool is not None
+        }
+        return describe(self._topology, plans)
+
+    def rates(self, seconds: float) -> list[Event]:
+        """ "rates" events of the versions whose numbers changed since the last call, `seconds` ago."""
+        entries = [entry for versions in self._versions.values() for entry in versions.values()]
+        return [
+            Event(seq=0, at=0.0, kind="rates", model=entry.name, version=entry.version, data=data)
+            for entry in entries
+            if (data := self._rates_of(entry, seconds)) is not None
+        ]
+
+    def _rates_of(self, entry: ModelVersion, seconds: float) -> dict[str, Any] | None:
+        stats = entry.stats
+        answered = sum(stats.requests.values())
+        failed = sum(count for status, count in stats.requests.items() if status >= 500)
+        batches = sum(stats.batch_sizes.values())
+        before = self._rates.get(entry.key, (0, 0, 0, Histogram()))
+        self._rates[entry.key] = (answered, failed, batches, stats.latency.copy())
+        if answered == before[0] or seconds <= 0:
+            return None
+        latency = stats.latency.minus(before[3])
+        return {
+            "requests_per_s": (answered - before[0]) / seconds,
+            "errors_per_s": (failed - before[1]) / seconds,
+            "mean_batch_size": (latency.count / (batches - before[2])) if batches > before[2] else 0.0,
+            "p50_ms": latency.quantile(0.5) * 1e3,
+            "p99_ms": latency.quantile(0.99) * 1e3,
+            "queue_items": entry.batcher.queue_items,
+        }
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _open(self, path: Path) -> Bundle:
+        """Open a bundle; its content is checked against its digest once in a gateway's life."""
+        bundle = Bundle.open(path)
+        key = (str(path), bundle.digest)
+        if key not in self._checked:
+            bundle.check()
+            self._checked.add(key)
+        return bundle
+
+    def _next_version(self, name: str) -> str:
+        numbers = [int(version) for version in self._versions.get(name, {}) if version.isdigit()]
+        self._last_number[name] = max([self._last_number.get(name, 0), *numbers]) + 1
+        return str(self._last_number[name])
+
+    def _plan(self, entry: ModelVersion, *, replaced: ModelVersion | None = None) -> list[WorkerPlan]:
+        """Cores for one version, beside the others that stay."""
+        demands = [
+            Demand(other.key, other.config.workers, other.config.threads)
+            for versions in self._versions.values()
+            for other in versions.values()
+            if other is entry or (other is not replaced and other.state in ("LOADING", "READY"))
+        ]
+        return plan(self._topology, demands)[entry.key]
+
+
+def bundle_path(url: str) -> Path:
+    """The local folder that a registration names. Raises BadRequest: nothing is fetched from anywhere."""
+    if "\0" in url:
+        raise BadRequest("the url holds a NUL")
+    if "://" in url or url.startswith(("//", "\\\\")) or url.lower().startswith(("file:", "http:", "https:", "s3:")):
+        raise BadRequest("remote urls are not fetched; give the absolute path of a bundle folder on this machine")
+    path = Path(url)
+    if not path.is_absolute():
+        raise BadRequest("the url is not an absolute path", hint="give the absolute path of a bundle folder")
+    path = path.resolve()
+    if not path.is_dir():
+        raise BadRequest("there is no bundle folder at this path")
+    return path
+
+
+def choose_swap(asked: str, old_worker_bytes: list[int], available_bytes: int) -> tuple[Swap, str]:
+    """How to replace a version, and why. The new one is taken to need what the old one has, and a tenth more."""
+    if asked in ("blue-green", "rolling", "stop-first"):
+        return asked, "as asked"  # type: ignore[return-value]
+    needed = int(1.1 * sum(old_worker_bytes))
+    figures = f"{available_bytes / 1e9:.1f} GB are free"
+    if needed <= available_bytes:
+        return "blue-green", f"{figures}, both versions fit side by side"
+    if int(1.1 * max(old_worker_bytes, default=0)) <= available_bytes and len(old_worker_bytes) > 1:
+        return "rolling", f"{figures}, one more worker fits but not all"
+    return "stop-first", f"{figures}, {needed / 1e9:.1f} GB would be needed for both versions"
+
+
+def _memory_of(entry: ModelVersion) -> list[int]:
+    workers = entry.pool.workers if entry.pool else []
+    return [status.pss_bytes or status.rss_bytes or 0 for status in (worker.status() for worker in workers)]

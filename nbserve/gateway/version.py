@@ -1,0 +1,250 @@
+"""One version of one model: its bundle, workers and queue, from loading to the end.
+
+Created by gateway/registry, which decides when a version takes traffic. Loading is: workers start, the first one is
+proven on the sample, warm-up batches seed the cost model, the other workers are warmed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nbserve.bundle import Bundle, Sample, compare
+from nbserve.config import ModelConfig
+from nbserve.errors import ErrorInfo, LoadError, ProofError
+from nbserve.gateway.batcher import Batcher, Probe
+from nbserve.gateway.cost import CostModel
+from nbserve.gateway.metrics import VersionStats, VersionView
+from nbserve.gateway.pool.placement import WorkerPlan
+from nbserve.gateway.pool.supervisor import Pool, Worker
+from nbserve.wire.frames import Flag
+from nbserve.wire.management import Event, ModelStatus, VersionState
+from nbserve.wire.messages import AnswerItem, RequestItem
+
+__all__ = ["ModelVersion", "Surroundings"]
+
+SWEEP_BUDGET_S = 0.25
+"""Time for warm-up batches beyond the first; the sweep ends at the size that would not fit into it."""
+
+
+class Surroundings(NamedTuple):
+    """What all versions of a gateway share. `base_url`: of the inference API."""
+
+    runtime_dir: Path
+    emit: Callable[[Event], None]
+    base_url: str
+    development: bool
+
+
+class ModelVersion:
+    """A version: LOADING, READY, DRAINING or FAILED. `load` may be called again after `unload`."""
+
+    def __init__(
+        self, name: str, version: str, bundle: Bundle, config: ModelConfig, surroundings: Surroundings
+    ) -> None:
+        self.name = name
+        self.version = version
+        self.bundle = bundle
+        self.config = config
+        self.state: VersionState = "LOADING"
+        self.error: ErrorInfo | None = None
+        self.stats = VersionStats()
+        self.stages_s: dict[str, float] = {}
+        self.proof: dict[str, Any] = {"checked": False}
+        self.task: asyncio.Task[None] | None = None
+        self.pool: Pool | None = None
+        self._around = surroundings
+        self._cost_model = CostModel()
+        self.batcher = self._new_batcher()
+
+    @property
+    def key(self) -> str:
+        """Name and version, as placement and paths have them."""
+        return f"{self.name}/{self.version}"
+
+    async def load(self, plans: Sequence[WorkerPlan]) -> None:
+        """Start workers by these plans, prove and warm them. Raises LoadError or ProofError; nothing is left then."""
+        began_s = time.monotonic()
+        self.error = None
+        self.batcher = self._new_batcher()
+        self.pool = Pool(
+            bundle_path=self.bundle.path,
+            name=self.name,
+            version=self.version,
+            config=self.config,
+            plans=plans,
+            listener=self.batcher,
+            emit=self._emit,
+            runtime_dir=self._around.runtime_dir,
+            development=self._around.development,
+        )
+        try:
+            await self.pool.start()
+            self._note_stages(self.pool.workers[0], time.monotonic() - began_s)
+            await self._prove_and_warm(self.pool.workers)
+        except BaseException:
+            await self.unload(0.0, f"{self.name} version {self.version} was not loaded")
+            raise
+
+    async def unload(self, grace_s: float, reason: str) -> None:
+        """Finish what is in hand within `grace_s`, refuse the rest for this reason, and end the workers."""
+        await self.batcher.close(grace_s, reason)
+        if self.pool is not None:
+            await self.pool.stop(grace_s)
+
+    def emit(self, kind: Any, **fields: Any) -> None:
+        """Emit an event of this version."""
+        self._around.emit(Event(seq=0, at=0.0, kind=kind, model=self.name, version=self.version, **fields))
+
+    # -- warm-up and proof -------------------------------------------------------------------------------------------
+
+    async def _prove_and_warm(self, workers: Sequence[Worker]) -> None:
+        sample = self.bundle.sample
+        if sample is None:
+            return
+        first, others = workers[0], workers[1:]
+        with _Timed(self.stages_s, "proof"):
+            self.emit("stage", stage="proof")
+            await self._prove(first, sample)
+        with _Timed(self.stages_s, "warmup"):
+            self.emit("stage", stage="warmup")
+            observations = await self._sweep(first, sample)
+            self._cost_model.seed(observations)
+            largest = max((size for size, _ in observations), default=1)
+            await asyncio.gather(*(self._warm(worker, sample, largest) for worker in others))
+
+    async def _prove(self, worker: Worker, sample: Sample) -> None:
+        """The first answer of the first worker must be the notebook's."""
+        probe = await self._probe(worker, sample, 1, Flag.WARMUP | Flag.SEEDED)
+        answer = probe.meta.items[0]
+        if answer.error is not None:
+            raise _sample_failed(answer)
+        if self.config.proof == "off":
+            return
+        difference = await asyncio.to_thread(compare, sample, answer.content_type, bytes(probe.bodies[0]))
+        self.proof = {"checked": True, "max_difference": difference.max_difference}
+        if not difference.equal:
+            info = ErrorInfo(
+                type="ProofError",
+                message=f"the worker's answer to the sample differs from the notebook's {difference.text}",
+                status=ProofError.status,
+                stage="proof",
+                hint="a handler that is random by design, or depends on time, is served with --proof off",
+                details={"path": difference.path},
+            )
+            raise ProofError(info.message, info=info)
+
+    async def _sweep(self, worker: Worker, sample: Sample) -> list[tuple[int, float]]:
+        """Batches of 1, 2, 4, ... copies of the sample -> (size, seconds) of each."""
+        observations: list[tuple[int, float]] = []
+        spent_s, size = 0.0, 1
+        while True:
+            probe = await self._probe(worker, sample, size, Flag.WARMUP)
+            observations.append((size, probe.seconds))
+            spent_s += probe.seconds if size > 1 else 0.0
+            if size == self.config.max_batch_size or spent_s + 2 * probe.seconds > SWEEP_BUDGET_S:
+                return observations
+            size = min(2 * size, self.config.max_batch_size)
+
+    async def _warm(self, worker: Worker, sample: Sample, largest: int) -> None:
+        await self._probe(worker, sample, 1, Flag.WARMUP)
+        await self._probe(worker, sample, largest, Flag.WARMUP)
+
+    async def _probe(self, worker: Worker, sample: Sample, size: int, flags: Flag) -> Probe:
+        item = RequestItem(sample.content_type, "warmup", sample.route)
+        probe = await self.batcher.probe(worker, [item] * size, [sample.body] * size, flags)
+        if len(probe.meta.items) != size:
+            raise LoadError(f"worker {worker.id} gave {len(probe.meta.items)} answers to {size} samples")
+        return probe
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _new_batcher(self) -> Batcher:
+        loop = asyncio.get_running_loop()
+        return Batcher(self.config, loop=loop, cost_model=self._cost_model, stats=self.stats)
+
+    def _emit(self, event: Event) -> None:
+        """The pool's events; where the last worker is given up, what waits for one is answered."""
+        self._around.emit(event)
+        if event.kind != "state" or event.state != "FAILED" or self.pool is None or self.state != "READY":
+            return
+        if all(worker.state == "FAILED" for worker in self.pool.workers):
+            self.state = "FAILED"
+            self.error = event.error or ErrorInfo(type="LoadError", message="all workers have failed")
+            self.batcher.no_more_workers(self.error)
+
+    def _note_stages(self, worker: Worker, start_s: float) -> None:
+        ready = worker.ready
+        self.stages_s = {"start": start_s - (ready.load_s if ready else 0.0)} | (ready.stages_s if ready else {})
+
+    # -- what it looks like ------------------------------------------------------------------------------------------
+
+    def status(self, *, default: bool) -> ModelStatus:
+        """A snapshot; reads /proc for the workers."""
+        cost = self._cost_model.cost
+        path = self.name if default else self.key
+        return ModelStatus(
+            name=self.name,
+            version=self.version,
+            state=self.state,
+            default=default,
+            url=f"{self._around.base_url}/predictions/{path}",
+            bundle=str(self.bundle.path),
+            digest=self.bundle.digest,
+            config=self.config,
+            workers=[worker.status() for worker in self.pool.workers] if self.pool else [],
+            queue_items=self.batcher.queue_items,
+            queue_bytes=self.batcher.queue_bytes,
+            requests=self.stats.by_class(),
+            batch_sizes={str(size): count for size, count in sorted(self.stats.batch_sizes.items())},
+            cost={"a_s": cost.a_s, "c_s": cost.c_s, "margin_s": cost.margin_s} if cost else {},
+            stages_s=self.stages_s,
+            proof=self.proof,
+            error=self.error,
+        )
+
+    def view(self) -> VersionView:
+        """What /metrics shows."""
+        workers = self.pool.workers if self.pool else []
+        return VersionView(
+            self.name,
+            self.version,
+            self.stats,
+            self.batcher.queue_items,
+            self.batcher.queue_bytes,
+            dict(Counter(worker.state for worker in workers)),
+            sum(worker.restarts for worker in workers),
+        )
+
+
+class _Timed:
+    """Adds the time spent inside to a dict."""
+
+    def __init__(self, seconds: dict[str, float], name: str) -> None:
+        self._seconds, self._name = seconds, name
+
+    def __enter__(self) -> None:
+        self._began_s = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self._seconds[self._name] = time.monotonic() - self._began_s
+
+
+def _sample_failed(answer: AnswerItem) -> ProofError:
+    error = answer.error
+    assert error is not None
+    info = ErrorInfo(
+        type="ProofError",
+        message=f"the worker fails on the sample, the notebook did not: {error.type}: {error.message}",
+        status=ProofError.status,
+        where=error.where,
+        stage="proof",
+        traceback=error.traceback,
+        hint=error.hint,
+        details=error.details,
+    )
+    return ProofError(info.message, info=info)

@@ -1,0 +1,200 @@
+"""The card of an endpoint: plain text and HTML, with snippets that work when pasted and hold no token.
+
+Called by `Endpoint`'s reprs. HTML follows the front end's theme through its --jp-* variables; every value is escaped.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from nbserve.discovery import home
+from nbserve.errors import BundleError
+from nbserve.explanation import Entry, explanation, read_sample
+from nbserve.tables import megabytes, proof_line
+from nbserve.wire.management import GatewayStatus, ModelStatus
+
+__all__ = ["Card", "as_html", "as_text", "build", "curl_snippet", "memory_line", "python_snippet"]
+
+_INLINE_BYTES = 1500
+"""A larger sample goes to a file that the snippets read."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a card says: made once by `build`, then shown as text and as HTML."""
+
+    title: str
+    url: str
+    lines: list[tuple[str, str]]
+    workers: list[tuple[str, ...]]
+    entries: list[Entry]
+    warnings: list[str]
+    curl: str
+    python: str
+    error: list[str] = field(default_factory=list)
+
+
+def as_text(card: Card) -> str:
+    """The card where HTML is not shown."""
+    lines = [card.title, f"  {card.url}"]
+    lines += [f"  {label}: {text}" for label, text in card.lines]
+    lines += ["  worker " + ", ".join(cell for cell in row if cell) for row in card.workers]
+    if card.entries:
+        lines += ["  captured:"] + [f"    {_entry_line(entry)}" for entry in card.entries]
+    lines += [f"  warning: {warning}" for warning in card.warnings]
+    lines += [f"  {line}" for line in card.error]
+    lines += ["", *card.curl.splitlines(), "", *card.python.splitlines()]
+    return "\n".join(lines)
+
+
+def as_html(card: Card) -> str:
+    """The card for notebooks."""
+    facts = "".join(f"<div><b>{_e(label)}</b> {_e(text)}</div>" for label, text in card.lines)
+    warnings = "".join(f'<div class="nbserve-warning">{_e(warning)}</div>' for warning in card.warnings)
+    errors = f"<pre>{_e(chr(10).join(card.error))}</pre>" if card.error else ""
+    workers = _table(("worker", "state", "process", "cores"), card.workers)
+    rows = [(e.name, e.how, e.where, megabytes(e.bytes) if e.bytes else "") for e in card.entries]
+    captured = _details(f"captured: {len(rows)}", _table(("name", "how", "from", "size"), rows)) if rows else ""
+    return (
+        f'<div class="nbserve-card">{_STYLE}<div class="nbserve-title">{_e(card.title)}</div>'
+        f"<div><code>{_e(card.url)}</code></div>{facts}{warnings}{errors}{workers}{captured}"
+        f"{_details('curl', f'<pre>{_e(card.curl)}</pre>')}{_details('Python', f'<pre>{_e(card.python)}</pre>')}</div>"
+    )
+
+
+def curl_snippet(model: ModelStatus, reference: str) -> str:
+    """A request from a shell; the token is read when it runs. `reference`: name or name@gateway."""
+    command = "nbserve" if shutil.which("nbserve") else f"{shlex.quote(sys.executable)} -m nbserve"
+    body, content_type = _sample_body(model)
+    return (
+        f'curl -H "Authorization: Bearer $({command} token {shlex.quote(reference)})" \\\n'
+        f"     -H {shlex.quote(f'Content-Type: {content_type}')} \\\n"
+        f"     --data-binary {shlex.quote(body)} {shlex.quote(model.url)}"
+    )
+
+
+def python_snippet(model: ModelStatus, reference: str) -> str:
+    """A request from another Python program of this machine; the token is read when it runs."""
+    body, content_type = _sample_body(model)
+    is_json = content_type == "application/json"
+    if body.startswith("@"):
+        opened = f"open({body[1:]!r}, 'rb')"
+        value = f"json.load({opened})" if is_json else f"{opened}.read()"
+    else:
+        value = repr(json.loads(body)) if is_json else f"{body!r}.encode()"
+    imports = "import json\n\n" if "json.load(" in value else ""
+    extra = "" if is_json else f", content_type={content_type!r}"
+    return (
+        f"{imports}from nbserve import Endpoint\n\n"
+        f"endpoint = Endpoint.find({reference!r})\nprint(endpoint.predict({value}{extra}))"
+    )
+
+
+def memory_line(workers: int, shared_bytes: int, available_bytes: int) -> str:
+    """What loading takes: "2 workers x 0.4 GB shared, 11 GB free"."""
+    each = f"{workers} worker{'s' if workers != 1 else ''}"
+    taken = f"{each} x {megabytes(shared_bytes)} shared" if shared_bytes else each
+    return f"{taken}, {megabytes(available_bytes)} free" if available_bytes else taken
+
+
+def build(model: ModelStatus, gateway: GatewayStatus | None) -> Card:
+    """Read the bundle for what was captured, and find out how the endpoint is named without doubt."""
+    entries: list[Entry] = []
+    warnings: list[str] = []
+    with suppress(BundleError):
+        explained = explanation(model)
+        entries, warnings = explained.entries, explained.warnings
+    available = gateway.memory.get("available_bytes", 0) if gateway else 0
+    shared = sum(entry.bytes for entry in entries if entry.how == "value")
+    lines = [("memory", memory_line(len(model.workers), shared, available))]
+    if model.state == "READY":
+        lines.append(("proof", proof_line(model.proof)))
+    reference = _reference(model, gateway)
+    return Card(
+        title=f"{model.name} version {model.version}: {model.state.lower()}",
+        url=model.url,
+        lines=lines,
+        workers=[
+            (
+                f"#{worker.id}",
+                worker.state.lower(),
+                f"pid {worker.pid}" if worker.pid else "",
+                f"cores {','.join(map(str, worker.cores))}" if worker.cores else "",
+            )
+            for worker in model.workers
+        ],
+        entries=entries,
+        warnings=warnings,
+        curl=curl_snippet(model, reference),
+        python=python_snippet(model, reference),
+        error=[f"{model.error.type}: {model.error.message}", *model.error.traceback] if model.error else [],
+    )
+
+
+def _reference(model: ModelStatus, gateway: GatewayStatus | None) -> str:
+    """How the snippets name the endpoint: by name, with the gateway where the name alone means several."""
+    from nbserve.errors import NbserveError
+    from nbserve.resolve import Gateways
+
+    if gateway is not None:
+        with suppress(NbserveError):
+            serving = [each for each in Gateways() if each.serves(model.name, "")]
+            if len(serving) > 1:
+                return f"{model.name}@{gateway.id}"
+    return model.name
+
+
+def _sample_body(model: ModelStatus) -> tuple[str, str]:
+    """(body as text or @file, content type) for a snippet: the sample's, where there is one."""
+    sample = None
+    with suppress(BundleError):
+        sample = read_sample(model.bundle)
+    if sample is None:
+        return '"your request"', "application/json"
+    with suppress(UnicodeDecodeError):
+        text = sample.body.decode()
+        if len(text) <= _INLINE_BYTES and not text.startswith("@"):
+            return text, sample.content_type
+    folder = home() / "samples"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = folder / f"{model.name}.{'json' if 'json' in sample.content_type else 'bin'}"
+    path.write_bytes(sample.body)
+    return f"@{path}", sample.content_type
+
+
+def _entry_line(entry: Entry) -> str:
+    size = megabytes(entry.bytes) if entry.bytes else ""
+    return ", ".join(part for part in (f"{entry.name}: {entry.how}", entry.where, size) if part)
+
+
+def _table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    head = "".join(f"<th>{_e(column)}</th>" for column in columns)
+    body = "".join(f"<tr>{''.join(f'<td>{_e(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _details(summary: str, content: str) -> str:
+    return f"<details><summary>{_e(summary)}</summary>{content}</details>"
+
+
+def _e(text: str) -> str:
+    return html.escape(text)
+
+
+_STYLE = """<style>
+.nbserve-card { color: var(--jp-ui-font-color1, inherit); background: var(--jp-layout-color1, transparent);
+  border: 1px solid var(--jp-border-color1, #8888); border-radius: 4px; padding: 8px 12px; max-width: 60em;
+  font-family: var(--jp-ui-font-family, sans-serif); font-size: var(--jp-ui-font-size1, 13px); }
+.nbserve-card .nbserve-title { font-weight: 600; font-size: 1.15em; }
+.nbserve-card .nbserve-warning { color: var(--jp-warn-color0, #b36b00); }
+.nbserve-card pre { color: inherit; background: var(--jp-layout-color2, #8881); padding: 6px; margin: 4px 0;
+  white-space: pre-wrap; overflow-wrap: anywhere; }
+.nbserve-card table { margin: 6px 0; } .nbserve-card td, .nbserve-card th { text-align: left; padding: 1px 10px 1px 0; }
+</style>"""

@@ -1,0 +1,300 @@
+"""The magics: `%%serve_handler NAME` and `%nbserve VERB`, with an alias `%nbserve_VERB` for each verb.
+
+`load` and `unload` are what `%load_ext nbserve` and `%unload_ext nbserve` call. Parsing, calling and showing only: the
+verbs are in `verbs.py`, the story of a serve in `serve.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import click
+
+from nbserve.config import ModelConfig
+from nbserve.endpoint import Endpoint, Secret
+from nbserve.errors import UsageError
+from nbserve.explanation import Explanation
+from nbserve.notebook.body import pick_handler, run_body
+from nbserve.notebook.completion import make_matcher
+from nbserve.notebook.history import History
+from nbserve.notebook.launcher import NotebookGateway, kernel_id, notebook_name
+from nbserve.notebook.parsing import parse
+from nbserve.notebook.serve import Asked, Serving
+from nbserve.options import CELL_OPTIONS, MODEL_OPTIONS, model_config
+from nbserve.resolve import Gateways
+from nbserve.tables import log_lines, status, to_text
+from nbserve.verbs import VERBS, Verb, command, invoke
+from nbserve.wire.management import GatewayStatus, ModelStatus
+
+__all__ = ["Report", "load", "unload"]
+
+_EXTENSION = "_nbserve_extension"
+_GATEWAY = "_nbserve_gateway"
+"""Attributes of the shell; the gateway's outlives `%unload_ext`, as the gateway does."""
+_CELL_EXAMPLE = """\b
+Examples:
+  %%serve_handler digits --sample x_test[0]
+  %%serve_handler digits --workers 2 --max-batch-size 16 --slo-ms 50 --sample {"image": x_test[0]}
+"""
+
+
+def load(ip: Any) -> None:
+    """Register the magics, completion and the listening to cells; again = no change."""
+    if getattr(ip, _EXTENSION, None) is None:
+        extension = _Extension(ip)
+        extension.start()
+        setattr(ip, _EXTENSION, extension)
+
+
+def unload(ip: Any) -> None:
+    """Take all of it away. Endpoints keep serving."""
+    extension: _Extension | None = getattr(ip, _EXTENSION, None)
+    if extension is not None:
+        extension.stop()
+        setattr(ip, _EXTENSION, None)
+
+
+class Report:
+    """What a verb returned (`data`), shown as its table."""
+
+    def __init__(self, data: Any, text: str) -> None:
+        self.data = data
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+class _Extension:
+    def __init__(self, ip: Any) -> None:
+        self._ip = ip
+        self._history = History(ip)
+        self._serving = Serving(ip, self._history, _gateway_of(ip))
+        self._gateways = Gateways()
+        self._verbs = {name: verb for name, verb in VERBS.items() if verb.in_face("magic")}
+        self._commands = {name: command(verb, "magic") for name, verb in self._verbs.items()}
+        self._cell_command = _cell_command()
+        self._names: list[str] = []
+        self._matcher = make_matcher(self._completed(), lambda: self._names)
+        self._magics: list[tuple[str, str]] = []
+
+    def start(self) -> None:
+        self._history.start()
+        self._register("cell", "serve_handler", self._serve_handler, _help(self._cell_command, "%%serve_handler"))
+        self._register("line", "nbserve", self._nbserve, self._overview())
+        for name, parsed in self._commands.items():
+            self._register("line", f"nbserve_{name}", self._alias(name), _help(parsed, f"%nbserve {name}"))
+        self._ip.Completer.custom_matchers.append(self._matcher)
+        for kind, show in _SHOWN.items():
+            self._ip.display_formatter.formatters["text/plain"].for_type(kind, show)
+
+    def stop(self) -> None:
+        self._history.stop()
+        self._serving.close()
+        for kind, name in self._magics:
+            self._ip.magics_manager.magics[kind].pop(name, None)
+        with contextlib.suppress(ValueError):
+            self._ip.Completer.custom_matchers.remove(self._matcher)
+        for shown in _SHOWN:
+            self._ip.display_formatter.formatters["text/plain"].pop(shown, None)
+
+    def _register(self, kind: str, name: str, do: Callable[..., Any], doc: str) -> None:
+        from IPython.core.magic import no_var_expand
+
+        def magic(*arguments: str) -> Any:
+            return _one_line_usage(do, *arguments)
+
+        magic.__doc__ = doc
+        magic.__name__ = name
+        self._ip.register_magic_function(no_var_expand(magic), kind, name)
+        self._magics.append((kind, name))
+
+    def _serve_handler(self, line: str, cell: str) -> Endpoint | None:
+        params = _parse(self._cell_command, line)
+        if params is None:
+            return None
+        name = params["name_option"] or params["name"]
+        if not name:
+            raise _Usage("%%serve_handler needs a name: %%serve_handler digits --sample x_test[0]")
+        config = _config(params)
+        tree = run_body(self._ip, self._history, line, cell)
+        _, target = pick_handler(tree, self._ip.user_ns, params["handler"])
+        return self._serve(name, target, params, config)
+
+    def _nbserve(self, line: str) -> Any:
+        name, _, rest = line.strip().partition(" ")
+        if not name or name in ("--help", "-h"):
+            print(self._overview())
+            return None
+        if name not in self._verbs:
+            import difflib
+
+            near = difflib.get_close_matches(name, self._verbs, n=1)
+            known = f"did you mean {near[0]}?" if near else f"there are {', '.join(self._verbs)}"
+            raise _Usage(f"%nbserve has no verb {name!r}; {known}")
+        return self._do(self._verbs[name], rest)
+
+    def _alias(self, name: str) -> Callable[[str], Any]:
+        return lambda line: self._do(self._verbs[name], line)
+
+    def _do(self, verb: Verb, line: str) -> Any:
+        params = _parse(self._commands[verb.name], line, target_is_expression=verb.name == "serve")
+        if params is None:
+            return None
+        if verb.name == "serve":
+            return self._serve_object(params)
+        if verb.name == "gateway":
+            return self._own_gateway(params["port"])
+        data = invoke(verb, self._gateways, params)
+        if verb.name == "token":
+            return Secret(data)
+        if isinstance(data, Iterator):
+            return _print_stream(data)
+        if params.get("as_json"):
+            return _without_tokens(data)
+        return Report(data, to_text(verb.show(data)))
+
+    def _serve_object(self, params: dict[str, Any]) -> Endpoint:
+        target = self._evaluate(params["target"], "OBJECT")
+        name = params["name"] or (params["target"] if params["target"].isidentifier() else "")
+        if not name:
+            raise _Usage(f"--name is needed: {params['target']!r} gives the endpoint no name")
+        return self._serve(name, target, params, _config(params))
+
+    def _serve(self, name: str, target: Any, params: Mapping[str, Any], config: ModelConfig) -> Endpoint:
+        text = params["sample"]
+        endpoint = self._serving.serve(
+            Asked(
+                name=name,
+                target=target,
+                config=config,
+                sample=self._evaluate(text, "--sample") if text else None,
+                has_sample=bool(text),
+                detach=params["detach"],
+                wait=not params["no_wait"],
+            )
+        )
+        if name not in self._names:
+            self._names.append(name)
+        return endpoint
+
+    def _own_gateway(self, port: int | None) -> Report:
+        client = self._serving.gateway.move(port) if port else self._serving.gateway.client()
+        shown = [client.status()]
+        return Report(shown, to_text(status(shown)))
+
+    def _evaluate(self, expression: str, what: str) -> Any:
+        """An expression of the notebook; what it raises is shown as the user's own."""
+        try:
+            return eval(compile(expression, f"<{what} {expression}>", "eval"), self._ip.user_ns)
+        except NameError as exc:
+            raise _Usage(f"{what} {expression}: {exc}") from None
+
+    def _completed(self) -> dict[str, click.Command]:
+        by_verb = {f"%nbserve {name}": parsed for name, parsed in self._commands.items()}
+        by_alias = {f"%nbserve_{name}": parsed for name, parsed in self._commands.items()}
+        return {"%%serve_handler": self._cell_command} | by_verb | by_alias
+
+    def _overview(self) -> str:
+        lines = [f"  %nbserve {name:<9} {parsed.get_short_help_str(90)}" for name, parsed in self._commands.items()]
+        return "\n".join(
+            ["%nbserve VERB ...: see, query and stop endpoints; `%nbserve VERB --help` says more.", "", *lines]
+        )
+
+
+def _gateway_of(ip: Any) -> NotebookGateway:
+    gateway: NotebookGateway | None = getattr(ip, _GATEWAY, None)
+    if gateway is None:
+        gateway = NotebookGateway(notebook_name(ip.user_ns), kernel_id())
+        setattr(ip, _GATEWAY, gateway)
+    return gateway
+
+
+def _cell_command() -> click.Command:
+    name = click.Argument(["name"], metavar="NAME", required=False, default="")
+    named = click.Option(["--name", "name_option"], metavar="NAME", help="The same as NAME.")
+    return click.Command(
+        "%%serve_handler",
+        params=[name, named, *MODEL_OPTIONS, *CELL_OPTIONS],
+        help="Run the cell, then serve the handler that it defines: a class with `inference` (see nbserve.Handler), "
+        "or a function `predict(batch)`. Returns an Endpoint when the first answer is proven; the former version of "
+        "NAME serves until then.",
+        epilog=_CELL_EXAMPLE,
+        context_settings={"help_option_names": ["--help", "-h"]},
+    )
+
+
+def _help(parsed: click.Command, name: str) -> str:
+    with click.Context(parsed, info_name=name, max_content_width=100, terminal_width=100) as context:
+        return parsed.get_help(context)
+
+
+def _parse(parsed: click.Command, line: str, **settings: Any) -> dict[str, Any] | None:
+    """Options, or None where help was asked for and shown."""
+    try:
+        return parse(parsed, line, **settings)
+    except UsageError as exc:
+        raise _Usage(f"{exc.message}{f' ({exc.hint})' if exc.hint else ''}") from None
+    except click.exceptions.Exit:
+        return None
+
+
+def _config(params: Mapping[str, Any]) -> ModelConfig:
+    try:
+        return model_config(params)
+    except UsageError as exc:
+        raise _Usage(exc.message) from None
+
+
+class _Usage(Exception):
+    """A wrong option: becomes IPython's UsageError, which is shown as one line."""
+
+
+def _one_line_usage(do: Callable[..., Any], *arguments: str) -> Any:
+    from IPython.core.error import UsageError as OneLine
+
+    try:
+        return do(*arguments)
+    except _Usage as exc:
+        raise OneLine(str(exc)) from None
+
+
+def _print_stream(events: Iterator[Any]) -> None:
+    """Followed logs, until Ctrl-C."""
+    with contextlib.suppress(KeyboardInterrupt):
+        for event in events:
+            print("\n".join(log_lines(event)), flush=True)
+
+
+def _without_tokens(data: Any) -> Any:
+    """Plain data for a notebook, whose outputs are saved: no token in it."""
+    from nbserve.tables import plain
+
+    def strip(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: strip(item) for key, item in value.items() if key != "token"}
+        return [strip(item) for item in value] if isinstance(value, list) else value
+
+    return strip(plain(data))
+
+
+def _show_status(data: Any, printer: Any, cycle: bool) -> None:
+    printer.text(to_text(status(data)))
+
+
+def _show_gateway(data: Any, printer: Any, cycle: bool) -> None:
+    printer.text(to_text(status([data])))
+
+
+def _show_explanation(data: Any, printer: Any, cycle: bool) -> None:
+    printer.text(repr(data))
+
+
+_SHOWN: dict[type, Callable[[Any, Any, bool], None]] = {
+    ModelStatus: _show_status,
+    GatewayStatus: _show_gateway,
+    Explanation: _show_explanation,
+}
+"""Plain data of the verbs that reads better as a table when it is a cell's result."""

@@ -1,0 +1,206 @@
+"""The story of one serve, from a live object to an `Endpoint`: capture, sample, bundle, gateway, register, wait.
+
+Called by `magics.py`. Ctrl-C at any point leaves what was there before: an older version keeps serving.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nbserve import errors
+from nbserve.client import Client
+from nbserve.config import ModelConfig
+from nbserve.discovery import home
+from nbserve.endpoint import Endpoint
+from nbserve.errors import ErrorInfo, LoadError, NbserveError, NotFound, UsageError
+from nbserve.notebook.board import Board
+from nbserve.notebook.follower import Follower
+from nbserve.notebook.history import History
+from nbserve.notebook.launcher import NotebookGateway
+from nbserve.resolve import Served
+from nbserve.wire.management import Event, ModelStatus
+
+__all__ = ["Asked", "Serving"]
+
+_POLL_S = 1.0
+"""How often the version's state is asked for, in case an event was lost."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One serve as the user asked for it. `sample` None: none given (a sample of None is no request)."""
+
+    name: str
+    target: Any
+    """A handler class or function, an nn.Module, or the path of a bundle."""
+    config: ModelConfig
+    sample: Any = None
+    has_sample: bool = False
+    detach: bool = False
+    wait: bool = True
+
+
+class Serving:
+    """What one IPython session serves: its gateway, the boards of its cells, the events' thread."""
+
+    def __init__(self, ip: Any, history: History, gateway: NotebookGateway) -> None:
+        self._ip = ip
+        self._history = history
+        self._loading: dict[str, Board] = {}
+        self._boards: dict[tuple[str, str], Board] = {}
+        self._follower = Follower(self._on_event)
+        self.gateway = gateway
+
+    def close(self) -> None:
+        """Follow no more; endpoints keep serving."""
+        self._follower.close()
+
+    def serve(self, asked: Asked) -> Endpoint:
+        """Do it, and return the endpoint (while it loads, with `wait` false).
+
+        Raises UsageError, CaptureError, GatewayError; LoadError or ProofError where it does not come to serve.
+        """
+        check_name(asked.name)
+        board = Board(self._ip, asked.name)
+        try:
+            bundle = self._bundle(asked, board)
+            board.stage("gateway")
+            client = self.gateway.client(detach=asked.detach)
+            board.stage("start")
+            self._loading[asked.name] = board
+            self._follower.follow(client)
+            model = self._register(client, asked, bundle, board)
+            if asked.wait:
+                model = self._wait(client, model, asked, board)
+                board.ready()
+            else:
+                board.leave()
+            return Endpoint(Served(client, asked.name), model, client.status())
+        except KeyboardInterrupt as exc:
+            board.done("interrupted; what was served before is served still")
+            _show_briefly(exc, f"serving {asked.name!r} was interrupted; what was served before is served still")
+            raise
+        except BaseException as exc:
+            board.done(f"not served: {type(exc).__name__}")
+            raise
+        finally:
+            self._loading.pop(asked.name, None)
+
+    def _bundle(self, asked: Asked, board: Board) -> Path:
+        """The folder to serve: written from the live object, or the one that was given."""
+        if isinstance(asked.target, (str, Path)):
+            folder = Path(asked.target).expanduser().resolve()
+            if not (folder / "manifest.json").is_file():
+                raise UsageError(f"no bundle at {folder}", hint="serve a class, a function, a module, or a bundle")
+            return folder
+        from nbserve.capture import capture, run_sample
+
+        board.stage("capture")
+        captured = capture(
+            asked.target,
+            name=asked.name,
+            namespace=self._ip.user_ns,
+            cells=self._history.cells,
+            sample=asked.sample,
+        )
+        sample = None
+        if asked.has_sample:
+            board.stage("sample")
+            sample = run_sample(
+                captured.target,
+                captured.kind,
+                asked.sample,
+                name=asked.name,
+                values=captured.values,
+                warn=captured.warnings.append,
+                locate=self._history.cells.locate,
+            )
+        board.stage("write")
+        return captured.write(home() / "bundles", sample).path
+
+    def _register(self, client: Client, asked: Asked, bundle: Path, board: Board) -> ModelStatus:
+        def register() -> ModelStatus:
+            return client.register(str(bundle), name=asked.name, config=asked.config, synchronous=False)
+
+        model = _shielded(register, undo=lambda model: _withdraw(client, model))
+        board.version = model.version
+        self._boards[model.name, model.version] = board
+        return model
+
+    def _wait(self, client: Client, model: ModelStatus, asked: Asked, board: Board) -> ModelStatus:
+        try:
+            while not board.wait(_POLL_S):
+                if _is_settled(client, model):
+                    break
+        except BaseException:  # Ctrl-C, or the gateway is gone
+            _withdraw(client, model)
+            raise
+        try:
+            model = client.model(model.name, model.version)
+        except NotFound:
+            raise LoadError(f"{model.name} version {model.version} was stopped while it loaded") from None
+        error = model.error or board.error
+        if model.state != "READY":
+            _withdraw(client, model)
+            raise load_error(model, error)
+        return model
+
+    def _on_event(self, event: Event) -> None:
+        """Hand an event to its version's board; before its version has a number, to the one that is loading."""
+        board = self._boards.get((event.model, event.version)) or self._loading.get(event.model)
+        if board is not None:
+            board.event(event)
+
+
+def check_name(name: str) -> None:
+    """Raises UsageError for what cannot stand in a URL and a file name."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"{name!r} is no name for an endpoint", hint="letters, digits, '_', '-' and '.', e.g. digits")
+
+
+def load_error(model: ModelStatus, info: ErrorInfo | None) -> NbserveError:
+    """Why a version does not serve, as the exception that the cell shows."""
+    named = f"{model.name} version {model.version}"
+    if info is None:
+        return LoadError(f"{named} did not become ready; the gateway does not say why")
+    kind: Any = getattr(errors, info.type, None) if info.type in errors.__all__ else None
+    if isinstance(kind, type) and issubclass(kind, NbserveError):
+        return kind(f"{named}: {info.message}", hint=info.hint, info=info)
+    stage = f" in {info.stage}" if info.stage else ""
+    where = f" ({info.where})" if info.where else ""
+    return LoadError(f"{named} failed{stage}{where}: {info.type}: {info.message}", hint=info.hint, info=info)
+
+
+def _is_settled(client: Client, model: ModelStatus) -> bool:
+    try:
+        return client.model(model.name, model.version).state in ("READY", "FAILED")
+    except NotFound:
+        return True
+
+
+def _withdraw(client: Client, model: ModelStatus) -> None:
+    """Take a version back; whatever is wrong then, the user is told of what came first."""
+    with suppress(NbserveError):
+        client.unregister(model.name, model.version)
+
+
+def _shielded(do: Callable[[], ModelStatus], *, undo: Callable[[ModelStatus], None]) -> ModelStatus:
+    """Run a short request that Ctrl-C must not cut in half: interrupted, it is let finish and then undone."""
+    with ThreadPoolExecutor(1, thread_name_prefix="nbserve-register") as pool:
+        future = pool.submit(do)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            undo(future.result())
+            raise
+
+
+def _show_briefly(exc: KeyboardInterrupt, text: str) -> None:
+    exc._render_traceback_ = lambda: [f"KeyboardInterrupt: {text}"]  # type: ignore[attr-defined]

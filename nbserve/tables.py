@@ -1,0 +1,211 @@
+"""Plain data of the verbs -> what a person reads: rich tables, the same in terminal and notebook.
+
+Called by `cli.py` and `notebook/magics.py` with what a verb returned. rich is imported at the point of use.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from nbserve.wire.management import Event, GatewayStatus, ModelStatus
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from nbserve.explanation import Explanation
+
+__all__ = [
+    "answer",
+    "demo",
+    "endpoints",
+    "explained",
+    "log_lines",
+    "logs",
+    "megabytes",
+    "nothing",
+    "plain",
+    "status",
+    "stopped",
+    "to_text",
+]
+
+
+def to_text(shown: Any, width: int = 200) -> str:
+    """A renderable (or text) as plain text without colours, for notebooks."""
+    if isinstance(shown, str):
+        return shown
+    from rich.console import Console
+
+    out = io.StringIO()
+    Console(file=out, width=width, force_jupyter=False, force_terminal=False, color_system=None).print(shown)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+
+
+def plain(data: Any) -> Any:
+    """A verb's data as JSON knows it."""
+    if isinstance(data, Iterator):
+        return [plain(item) for item in data]
+    return msgspec.to_builtins(data)
+
+
+def megabytes(size_bytes: float) -> str:
+    """Bytes in the unit that reads best: 812 B, 5.4 KB, 16.3 MB, 1.2 GB (powers of 1000)."""
+    size, unit = float(size_bytes), "B"
+    for larger in ("KB", "MB", "GB", "TB"):
+        if size < 1000:
+            break
+        size, unit = size / 1000, larger
+    return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
+
+
+def nothing(data: Any) -> str:
+    """For a verb that has said everything while it ran."""
+    return ""
+
+
+def endpoints(rows: list[dict[str, Any]]) -> Any:
+    """`list`: never shows a token."""
+    if not rows:
+        return "nothing is served now"
+    table = _table("endpoint", "version", "state", "workers", "url", "owner", "gateway")
+    for row in rows:
+        version = f"{row['version']}{' (default)' if row['default'] else ''}"
+        name = row["owner"] or row["profile"]
+        table.add_row(row["name"], version, row["state"], str(row["workers"]), row["url"], name, row["gateway"])
+    return table
+
+
+def status(data: list[GatewayStatus] | ModelStatus) -> Any:
+    """`status`, `scale`, `gateway`."""
+    if isinstance(data, ModelStatus):
+        return _model(data)
+    if not data:
+        return "no gateway runs now"
+    from rich.console import Group
+
+    return Group(*(part for gateway in data for part in _gateway(gateway)))
+
+
+def _gateway(gateway: GatewayStatus) -> list[Any]:
+    lives = f"lives with pid {gateway.owner_pid}" if gateway.owner_pid else "detached"
+    lines = [f"{gateway.name or gateway.profile} ({gateway.id}) at {gateway.url}, pid {gateway.pid}, {lives}"]
+    if note := gateway.placement.get("note"):
+        lines.append(f"  cores: {note}")
+    if available := gateway.memory.get("available_bytes"):
+        lines.append(f"  memory: {megabytes(available)} free")
+    if not gateway.models:
+        lines.append("  serves nothing")
+    return [*lines, *(_model(model) for model in gateway.models)]
+
+
+def _model(model: ModelStatus) -> Any:
+    from rich.console import Group
+
+    default = ", default" if model.default else ""
+    answered = ", ".join(f"{count} x {kind}" for kind, count in sorted(model.requests.items())) or "none"
+    lines = [
+        f"{model.name} version {model.version}: {model.state}{default}, {model.url}",
+        f"  requests: {answered}; queued: {model.queue_items} ({megabytes(model.queue_bytes)})",
+    ]
+    if model.batch_sizes:
+        sizes = sorted(model.batch_sizes.items(), key=lambda item: int(item[0]))
+        lines.append("  batch sizes: " + ", ".join(f"{size} ({count}x)" for size, count in sizes))
+    if model.error is not None:
+        lines.append(f"  {model.error.type}: {model.error.message}")
+    table = _table("worker", "state", "pid", "cores", "threads", "device", "batches", "memory", "cpu s", "restarts")
+    for worker in model.workers:
+        memory = worker.pss_bytes or worker.rss_bytes
+        table.add_row(
+            f"#{worker.id}",
+            worker.state,
+            str(worker.pid or ""),
+            ",".join(map(str, worker.cores)),
+            str(worker.threads),
+            worker.device,
+            str(worker.batches),
+            megabytes(memory) if memory else "",
+            f"{worker.cpu_s:.1f}" if worker.cpu_s is not None else "",
+            str(worker.restarts),
+        )
+    return Group(*lines, table)
+
+
+def log_lines(event: Event) -> list[str]:
+    """One event as lines for a reader: `[digits #0 batch 17] text`; an error with the user's traceback."""
+    worker = f" #{event.worker}" if event.worker is not None else ""
+    batch = f" batch {event.batch_id}" if event.batch_id is not None else ""
+    mark = f"[{event.model}{worker}{batch}]"
+    text = event.text.splitlines()
+    if event.error is not None:
+        error = event.error
+        text += error.traceback or [f"{error.type}: {error.message}{f' ({error.where})' if error.where else ''}"]
+    return [f"{mark} {line}" for line in text]
+
+
+def logs(events: Iterable[Event]) -> str:
+    """`logs`, when not followed."""
+    return "\n".join(line for event in events for line in log_lines(event)) or "nothing was printed"
+
+
+def stopped(rows: list[dict[str, str]]) -> str:
+    """`stop`."""
+    return "\n".join(f"stopped {row['name']} (version {row['version']})" for row in rows) or "nothing was served"
+
+
+def answer(data: tuple[str, bytes]) -> str:
+    """`predict`: the body as text where it is text."""
+    content_type, body = data
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        return f"{len(body)} bytes of {content_type or 'unknown type'}"
+
+
+def explained(data: Explanation) -> Any:
+    """`explain`."""
+    from rich.console import Group
+
+    head = [
+        f"{data.name} version {data.version}",
+        f"  bundle: {data.bundle}",
+        f"  digest: {data.digest}",
+        f"  proof: {proof_line(data.proof)}",
+    ]
+    table = _table("name", "how", "from", "size", "because of")
+    for entry in data.entries:
+        chain = " -> ".join(entry.chain)
+        table.add_row(entry.name, entry.how, entry.where, megabytes(entry.bytes) if entry.bytes else "", chain)
+    return Group(*head, table, *(f"  warning: {warning}" for warning in data.warnings))
+
+
+def proof_line(proof: dict[str, Any]) -> str:
+    """What the proof said, in one line."""
+    if not proof.get("checked"):
+        return "no sample: only initialize was checked"
+    difference = proof.get("max_difference")
+    if not difference:
+        return "the worker answers the sample exactly as the notebook does"
+    return f"the worker answers the sample as the notebook does (largest difference {difference:.2g})"
+
+
+def demo(facts: dict[str, Any]) -> Any:
+    """`demo`."""
+    table = _table("", "")
+    table.show_header = False
+    for key, value in facts.items():
+        table.add_row(key, str(value))
+    return table
+
+
+def _table(*columns: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table

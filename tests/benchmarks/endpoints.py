@@ -1,0 +1,168 @@
+"""Endpoints under load: made by a cell of a fresh kernel (timed), then served from that bundle by `nbserve serve`."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from nbserve.client import Client
+from nbserve.discovery import records
+from nbserve.wire.management import ModelStatus
+from tests.benchmarks.scenarios import Scenario
+from tests.kernels import notebook
+
+__all__ = ["FirstAnswer", "Served", "commit", "first_answer", "machine", "serve", "tree_cpu_s", "versions"]
+
+START_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True)
+class FirstAnswer:
+    """Seconds from the first cell to the first answer over HTTP, in a kernel that has just started."""
+
+    load_ext_s: float
+    serve_s: float
+    answer_s: float
+    stages_s: dict[str, float]
+
+    @property
+    def total_s(self) -> float:
+        """`%load_ext`, `%%serve_handler` and one request."""
+        return self.load_ext_s + self.serve_s + self.answer_s
+
+    def plain(self) -> dict[str, object]:
+        """For the result file."""
+        return asdict(self) | {"total_s": self.total_s}
+
+
+def first_answer(scenario: Scenario, folder: Path) -> FirstAnswer:
+    """Serve the scenario from a fresh kernel; its bundle is left in `folder`/NAME."""
+    folder.mkdir(parents=True, exist_ok=True)
+    known = {record.pid for record in records()}
+    with notebook(folder) as cells:
+        cells.run("pass")
+        cells.run(scenario.setup)
+        load_ext_s = _timed(lambda: cells.run("%load_ext nbserve"))
+        serve_s = _timed(lambda: cells.run(scenario.serve))
+        [record] = [record for record in records() if record.pid not in known]
+        client = Client.of(record)
+        model = client.model(scenario.name)
+        answer_s = _timed(lambda: client.predict(scenario.name, scenario.bodies[0]))
+        bundle = folder / scenario.name
+        if not bundle.exists():
+            shutil.copytree(model.bundle, bundle)
+        client.close()
+        cells.run(f"%nbserve stop {scenario.name}")
+    return FirstAnswer(load_ext_s, serve_s, answer_s, model.stages_s)
+
+
+def _timed(action: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    action()
+    return time.perf_counter() - began
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running `nbserve serve` with one model."""
+
+    name: str
+    url: str
+    token: str
+    client: Client
+    process: psutil.Process
+
+    def model(self) -> ModelStatus:
+        """Its status now."""
+        return self.client.model(self.name)
+
+    def cpu_s(self) -> float:
+        """CPU seconds, user and system, that the whole process tree has used so far."""
+        return tree_cpu_s(self.process)
+
+    def worker_cores(self) -> set[int]:
+        """Cores that workers are pinned to."""
+        return {core for worker in self.model().workers for core in worker.cores}
+
+
+def tree_cpu_s(process: psutil.Process) -> float:
+    """CPU seconds of a process and its descendants, ended and waited-for ones included (Linux)."""
+    total = 0.0
+    for one in [process, *process.children(recursive=True)]:
+        try:
+            times = one.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        total += times.user + times.system + times.children_user + times.children_system
+    return total
+
+
+@contextmanager
+def serve(bundle: Path, name: str, log: Path, options: list[str]) -> Iterator[Served]:
+    """`nbserve serve BUNDLE` on free ports, until the block is left."""
+    token = secrets.token_urlsafe(16)
+    command = [sys.executable, "-m", "nbserve", "serve", str(bundle), "--name", name, "--port", "0", *options]
+    with log.open("w") as output:
+        child = subprocess.Popen(
+            command, env={**os.environ, "NBSERVE_TOKEN": token}, stdout=output, stderr=output, start_new_session=True
+        )
+    try:
+        client = _wait_ready(child, name, token, log)
+        yield Served(name, client.model(name).url, token, client, psutil.Process(child.pid))
+        client.close()
+    finally:
+        child.send_signal(signal.SIGTERM)
+        try:
+            child.wait(40)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+
+
+def _wait_ready(child: subprocess.Popen[bytes], name: str, token: str, log: Path) -> Client:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline and child.poll() is None:
+        for record in records():
+            if record.token == token:
+                client = Client.of(record)
+                if any(model.name == name and model.state == "READY" for model in client.models()):
+                    return client
+                client.close()
+        time.sleep(0.1)
+    raise RuntimeError(f"{name} did not become ready:\n{log.read_text()}")
+
+
+def machine(pinned: str) -> str:
+    """One line that says what the figures were measured on."""
+    model = "unknown CPU"
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    cores = len(os.sched_getaffinity(0))
+    memory_gb = psutil.virtual_memory().total / 1e9
+    return f"{model}, {cores} cores, {memory_gb:.0f} GB; Python {sys.version.split()[0]}; {pinned}"
+
+
+def versions() -> dict[str, str]:
+    """What the figures depend on."""
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("jupyter-nbserve", "tornado", "ipykernel", "torch", "msgspec")}
+
+
+def commit(root: Path) -> str:
+    """The commit measured, with `+` where the tree differs from it; empty outside a repository."""
+    done = subprocess.run(["git", "describe", "--always", "--dirty=+"], cwd=root, capture_output=True, text=True)
+    return done.stdout.strip()

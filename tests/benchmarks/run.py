@@ -1,0 +1,151 @@
+"""`make bench`: what serving costs, per scenario, number of connections, and with batching on and off.
+
+    python -m tests.benchmarks.run                       everything, about ten minutes
+    python -m tests.benchmarks.run --quick               one short run of each, about two minutes
+    python -m tests.benchmarks.run --out new.json --compare old.json
+
+Figures of two machines, or of two days, say little: compare ratios within one run, or two commits one after the other
+on a quiet machine. CPU seconds are those of the whole process tree behind the endpoint (server, gateway, workers), not
+of the load generator. Batching on is the default configuration, off is --max-batch-size 1. The two take turns in
+every run, so that what disturbs one disturbs the other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from tests.benchmarks import report
+from tests.benchmarks.endpoints import Served, commit, first_answer, machine, serve, versions
+from tests.benchmarks.scenarios import SCENARIOS, Scenario
+from tests.benchmarks.wrk import cores_for_load, load
+
+ROOT = Path(__file__).resolve().parents[2]
+BATCHING = {"on": [], "off": ["--max-batch-size", "1"]}
+WARM_UP_S = 1.0
+
+
+def main() -> None:
+    """Measure what was asked for; print tables, write the result file and its markdown."""
+    options = parse_options()
+    console = Console(width=None if os.isatty(1) else 120)
+    result: dict[str, Any] = {
+        "machine": machine(pinning()),
+        "commit": commit(ROOT),
+        "versions": versions(),
+        "settings": f"{options.runs} runs of {options.seconds:g} s, medians; spread = (max - min) / median",
+        "first_answer": {},
+        "load": [],
+    }
+    console.print(result["machine"], result["settings"], sep="\n")
+    with tempfile.TemporaryDirectory(prefix="nbs-") as temporary:
+        folder = Path(temporary)
+        own_folders(folder)
+        for name in options.scenarios:
+            scenario = SCENARIOS[name]
+            console.print(f"[bold]{name}[/bold]: {scenario.what}")
+            answers = [first_answer(scenario, folder / "bundles") for _ in range(options.runs)]
+            result["first_answer"][name] = [answer.plain() for answer in answers]
+            if not options.no_load:
+                result["load"] += measure(scenario, folder, options, console)
+    if result["load"]:
+        console.print(report.load_table(result["load"]))
+    console.print(report.first_answers_table(result["first_answer"]))
+    if options.compare:
+        console.print(report.compare(json.loads(options.compare.read_text())["load"], result["load"]))
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(json.dumps(result, indent=1) + "\n")
+        options.out.with_suffix(".md").write_text(report.markdown(result))
+        console.print(f"written: {options.out} and {options.out.with_suffix('.md')}")
+
+
+def measure(scenario: Scenario, folder: Path, options: argparse.Namespace, console: Console) -> list[report.Row]:
+    """All loads of one scenario; batching on and off take turns."""
+    runs: dict[tuple[int, str], list[dict[str, float]]] = {}
+    bundle = folder / "bundles" / scenario.name
+    with ExitStack() as stack:
+        endpoints = {}
+        for batching, extra in BATCHING.items():
+            log = folder / f"{scenario.name}-{batching}.log"
+            endpoints[batching] = stack.enter_context(serve(bundle, scenario.name, log, extra))
+        for endpoint in endpoints.values():
+            load(endpoint.url, endpoint.token, scenario.bodies, connections=16, seconds=WARM_UP_S)
+        for number in range(options.runs):
+            for connections in options.connections:
+                for batching, endpoint in endpoints.items():
+                    figures = one_run(scenario, endpoint, connections, options.seconds)
+                    runs.setdefault((connections, batching), []).append(figures)
+            console.print(f"  run {number + 1} of {options.runs} done", style="dim")
+    return [
+        {"scenario": scenario.name, "connections": connections, "batching": batching} | report.summarize(figures)
+        for (connections, batching), figures in runs.items()
+    ]
+
+
+def one_run(scenario: Scenario, endpoint: Served, connections: int, seconds: float) -> dict[str, float]:
+    """One load with its CPU seconds and batch sizes."""
+    before, cpu_before = endpoint.model().batch_sizes, endpoint.cpu_s()
+    cores = cores_for_load(endpoint.worker_cores())
+    seen = load(endpoint.url, endpoint.token, scenario.bodies, connections=connections, seconds=seconds, cores=cores)
+    cpu_s = endpoint.cpu_s() - cpu_before
+    time.sleep(0.2)  # what was in flight when wrk left is not the next run's
+    return {
+        "requests_per_s": seen.requests_per_s,
+        "p50_ms": seen.p50_ms,
+        "p99_ms": seen.p99_ms,
+        "max_ms": seen.max_ms,
+        "errors": seen.errors,
+        "requests": seen.requests,
+        "cpu_s_per_1000": cpu_s / seen.requests * 1000 if seen.requests else 0.0,
+        "batch_mean": report.mean_batch(before, endpoint.model().batch_sizes),
+    }
+
+
+def pinning() -> str:
+    """Whether wrk can have a core of its own."""
+    count = len(os.sched_getaffinity(0))
+    if count < 4:
+        return f"wrk shares the {count} cores with gateway and worker"
+    return "wrk on a core that no worker is pinned to, where one is left"
+
+
+def own_folders(folder: Path) -> None:
+    """Gateways, bundles and kernels of this measurement see nothing of the user's, nor leave anything."""
+    os.environ["JUPYTER_RUNTIME_DIR"] = str(folder / "runtime")
+    os.environ["NBSERVE_HOME"] = str(folder / "home")
+    os.environ["IPYTHONDIR"] = str(folder / "ipython")
+
+
+def parse_options() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="make bench BENCH='...'", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="one run of 2 s of everything")
+    parser.add_argument("--runs", type=int, help="runs of each load (5)")
+    parser.add_argument("--seconds", type=float, help="length of one run (5)")
+    parser.add_argument("--scenarios", type=lambda text: text.split(","), default=list(SCENARIOS), metavar="A,B")
+    parser.add_argument(
+        "--connections", type=lambda text: [int(n) for n in text.split(",")], default=[1, 16, 64], metavar="N,N"
+    )
+    parser.add_argument("--no-load", action="store_true", help="only first cell to first answer")
+    parser.add_argument("--out", type=Path, help="result file (JSON; a .md lies beside it)")
+    parser.add_argument("--compare", type=Path, help="result file of another commit: prints new / old")
+    options = parser.parse_args()
+    unknown = set(options.scenarios) - set(SCENARIOS)
+    if unknown:
+        parser.error(f"no such scenario: {', '.join(sorted(unknown))}; there are {', '.join(SCENARIOS)}")
+    options.runs = options.runs or (1 if options.quick else 5)
+    options.seconds = options.seconds or (2.0 if options.quick else 5.0)
+    return options
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""What the verbs' data look like."""
+
+from __future__ import annotations
+
+import pytest
+
+from nbserve.errors import ErrorInfo
+from nbserve.tables import endpoints, log_lines, megabytes, plain, proof_line, to_text
+from nbserve.wire.management import Event
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (5400, "5.4 KB"),
+        (268_435_456, "268 MB"),
+        (1_234_567_890, "1.2 GB"),
+        (5e15, "5000 TB"),
+    ],
+)
+def test_sizes(size: float, text: str) -> None:
+    assert megabytes(size) == text
+
+
+def test_prints_are_marked_with_worker_and_batch_line_by_line() -> None:
+    event = Event(seq=1, at=0, kind="log", model="digits", worker=0, batch_id=17, text="one\ntwo\n")
+    assert log_lines(event) == ["[digits #0 batch 17] one", "[digits #0 batch 17] two"]
+    assert log_lines(Event(seq=1, at=0, kind="log", model="digits", text="loading")) == ["[digits] loading"]
+
+
+def test_errors_show_the_users_traceback_or_at_least_the_place() -> None:
+    info = ErrorInfo(type="ValueError", message="bad", where="In[3], line 2")
+    event = Event(seq=1, at=0, kind="error", model="digits", worker=1, error=info)
+    assert log_lines(event) == ["[digits #1] ValueError: bad (In[3], line 2)"]
+    info.traceback = ["In[3], line 2, in f", "ValueError: bad"]
+    assert log_lines(event) == ["[digits #1] In[3], line 2, in f", "[digits #1] ValueError: bad"]
+
+
+def test_the_list_shows_owners_and_never_a_token() -> None:
+    row = {
+        "name": "digits",
+        "version": "2",
+        "default": True,
+        "state": "READY",
+        "url": "http://127.0.0.1:8080/predictions/digits",
+        "workers": 2,
+        "owner": "a.ipynb",
+        "gateway": "ab12",
+        "profile": "notebook",
+        "token": "the-token",
+    }
+    shown = to_text(endpoints([row]), width=160)
+    for part in ("digits", "2 (default)", "http://127.0.0.1:8080/predictions/digits", "a.ipynb", "ab12"):
+        assert part in shown
+    assert "the-token" not in shown
+    assert to_text(endpoints([])) == "nothing is served now"
+
+
+@pytest.mark.parametrize(
+    ("proof", "line"),
+    [
+        ({}, "no sample: only initialize was checked"),
+        ({"checked": False}, "no sample: only initialize was checked"),
+        ({"checked": True, "max_difference": 0.0}, "the worker answers the sample exactly as the notebook does"),
+        ({"checked": True, "max_difference": 1.5e-7}, "(largest difference 1.5e-07)"),
+    ],
+)
+def test_the_proof_in_a_line(proof: dict[str, object], line: str) -> None:
+    assert line in proof_line(proof)
+
+
+def test_plain_data_is_jsons() -> None:
+    event = Event(seq=1, at=0.5, kind="log", model="x", text="t")
+    assert plain(iter([event])) == [{"seq": 1, "at": 0.5, "kind": "log", "model": "x", "text": "t"}]

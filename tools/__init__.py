@@ -1,0 +1,1 @@
+"""What the Makefile runs on this checkout. Not part of the distribution."""
