@@ -39,6 +39,14 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     env: dict[str, str] = msgspec.field(default_factory=dict)
     swap: Literal["auto", "blue-green", "rolling", "stop-first"] = "auto"
     proof: Literal["on", "off"] = "on"
+    isolate: Literal["on", "off"] = "on"
+    """Whether a batch that failed is run again in parts, to find the requests at fault."""
+    retries: int = 1
+    """How often a request whose worker died is tried again; 0 for handlers with side effects."""
+    max_requests: int | None = None
+    """A worker is replaced by a fresh one after so many requests."""
+    max_rss_bytes: int | None = None
+    """A worker is replaced by a fresh one when its memory has grown over this."""
 
     def __post_init__(self) -> None:
         positive = {
@@ -57,6 +65,11 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         for name, value in positive.items():
             if value <= 0:
                 raise ValueError(f"{name} must be positive, not {value}")
+        for name, optional in {"max_requests": self.max_requests, "max_rss_bytes": self.max_rss_bytes}.items():
+            if optional is not None and optional <= 0:
+                raise ValueError(f"{name} must be positive, not {optional}")
+        if self.retries < 0:
+            raise ValueError(f"retries must not be negative, not {self.retries}")
         if self.max_batch_delay_ms < 0:
             raise ValueError(f"max_batch_delay_ms must not be negative, not {self.max_batch_delay_ms}")
         kind, _, index = self.device.partition(":")

@@ -33,6 +33,7 @@ class Load(msgspec.Struct):
     cores: list[int]
     device: str = "cpu"
     development: bool = False
+    isolate: bool = True
 
 
 class Ready(msgspec.Struct):

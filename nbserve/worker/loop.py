@@ -207,7 +207,8 @@ class WorkerLoop:
             AnswerItem(place, "error" if answer.error else "whole", answer.status, answer.content_type, answer.error)
             for place, answer in enumerate(outcome.answers)
         ]
-        meta = AnswerMeta(items, outcome.timings, self._session.pipeline.context.metrics.drain())
+        extra = {"isolation_s": outcome.isolation_s} if outcome.isolation_s else {}
+        meta = AnswerMeta(items, outcome.timings, self._session.pipeline.context.metrics.drain(), extra=extra)
         bodies = [answer.body for answer in outcome.answers]
         self._send(Frame(Kind.ANSWER, batch_id=batch_id, meta=encode_meta(meta), bodies=bodies))
 

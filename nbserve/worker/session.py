@@ -55,6 +55,7 @@ class Session:
             locate=self.locate,
             sample_shape=self._sample_shape(),
             on_stage=self._on_stage,
+            isolate=load.isolate,
         )
         self._enter("initialize")
         result = self.pipeline.initialize()

@@ -85,10 +85,16 @@ class Listener:
                     return subject, value
 
     async def log(self, text: str) -> Event:
+        return await self._event(lambda event: event.kind == "log" and text in event.text)
+
+    async def state(self, state: str) -> Event:
+        return await self._event(lambda event: event.kind == "state" and event.state == state)
+
+    async def _event(self, wanted: Callable[[Event], bool]) -> Event:
         async with asyncio.timeout(DEADLINE_S):
             while True:
                 for event in self.events:
-                    if event.kind == "log" and text in event.text:
+                    if wanted(event):
                         return event
                 await asyncio.sleep(0.01)
 
@@ -363,5 +369,90 @@ def test_console_pauses_the_worker(echo: Path, runtime: Path) -> None:
                 assert (await listener.next("answered"))[1][0]["got"] == "after"
             finally:
                 client.stop_channels()
+
+    asyncio.run(main())
+
+
+def test_a_worker_that_hangs_while_idle_is_found_and_replaced(
+    make_bundle: Any, runtime: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread of the handler stops the main thread for good: nothing was asked, and still it must be noticed."""
+    monkeypatch.setattr("nbserve.gateway.pool.supervisor.PROBE_EVERY_S", 0.3)
+    monkeypatch.setattr("nbserve.gateway.pool.supervisor.PROBE_TIMEOUT_S", 0.5)
+    source = """
+        import os, time
+        from pathlib import Path
+        class H:
+            def initialize(self, context):
+                flag = Path(context.model_dir).parent / "hung"
+                if not flag.exists():
+                    flag.touch()
+                    import asyncio
+                    asyncio.get_running_loop().call_later(0.5, time.sleep, 3600)
+            def inference(self, batch):
+                return batch
+    """
+
+    async def main() -> None:
+        async with running(make_bundle(source), runtime) as (pool, listener):
+            await listener.next("gone")
+            await listener.next("ready")
+            send(pool.workers[0], 1, "again")
+            assert (await listener.next("answered"))[1] == ["again"]
+            await asyncio.sleep(1.5)  # several probes later it is still the same one
+            assert pool.workers[0].restarts == 1
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("limit", [{"max_requests": 5}, {"max_rss_bytes": 1}])
+def test_recycling_replaces_a_worker_without_a_gap(
+    echo: Path, runtime: Path, monkeypatch: pytest.MonkeyPatch, limit: dict[str, int]
+) -> None:
+    monkeypatch.setattr("nbserve.gateway.pool.supervisor.PROBE_EVERY_S", 0.2)
+
+    async def main() -> None:
+        async with running(echo, runtime, **limit) as (pool, listener):
+            (old,) = pool.workers
+            for turn in range(1, 6):
+                send(old, turn, turn)
+                await listener.next("answered")
+            new, _ = await listener.next("ready")  # before the old one is gone
+            gone, reason = await listener.next("gone")
+            assert gone is old
+            assert reason == "draining"
+            assert new is not old
+            assert pool.workers[0].requests < 5
+
+    asyncio.run(main())
+
+
+def test_crash_loop_ends_in_failed_with_the_reason(
+    make_bundle: Any, runtime: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nbserve.gateway.pool.supervisor.BACKOFF_S", (0.0, 0.01))
+    source = """
+        import os, signal
+        from pathlib import Path
+        class H:
+            def initialize(self, context):
+                flag = Path(context.model_dir).parent / "started"
+                if flag.exists():
+                    raise RuntimeError("only once")
+                flag.touch()
+            def inference(self, batch):
+                os.kill(os.getpid(), signal.SIGKILL)
+    """
+
+    async def main() -> None:
+        async with running(make_bundle(source), runtime) as (pool, listener):
+            (worker,) = pool.workers
+            send(worker, 1, "x")
+            await listener.next("lost")
+            await listener.state("FAILED")
+            assert worker.error is not None
+            assert worker.error.message == "only once"
+            assert worker.error.where.startswith("In[1]")
+            assert worker.restarts == 2
 
     asyncio.run(main())

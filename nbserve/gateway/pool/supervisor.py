@@ -6,7 +6,6 @@ Created by gateway/registry for each version; passes what happens on to its list
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,6 +29,10 @@ BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 5.0)
 """Wait before the n-th restart in a row; one more death after the last of them is FAILED."""
 STABLE_S = 30.0
 """A worker that lived this long starts again from the first backoff (jupyter_client's restarter has 10 s)."""
+PROBE_EVERY_S = 10.0
+"""How often an idle worker is asked for a sign of life."""
+PROBE_TIMEOUT_S = 10.0
+"""How long it may take to give one before it is killed."""
 
 
 class PoolListener(Protocol):
@@ -80,18 +83,24 @@ class Pool:
         self._deaths: dict[int, int] = {}
         self._next_worker_id = 0
         self._stopping = False
+        self._caretaker: asyncio.Task[None] | None = None
+        self._leaving: set[Worker] = set()
         self.workers: list[Worker] = []
         self._add(plans)
 
     async def start(self) -> None:
         """Launch all workers; returns when all are READY. Raises LoadError of the first that fails, all stopped."""
         await self._launch(self.workers)
+        self._caretaker = asyncio.get_running_loop().create_task(self._care())
 
     async def scale(self, plans: Sequence[WorkerPlan]) -> None:
         """As many workers as plans: new ones are ready when this returns, surplus ones drained. Raises LoadError."""
         surplus = self.workers[len(plans) :]
         if surplus:
             self.workers = self.workers[: len(plans)]
+            for worker in surplus:
+                if task := self._restarting.pop(worker.id, None):
+                    task.cancel()
             await asyncio.gather(*(self._retire(worker) for worker in surplus))
         elif len(plans) > len(self.workers):
             new = self._add(plans[len(self.workers) :])
@@ -104,10 +113,11 @@ class Pool:
     async def stop(self, grace_s: float) -> None:
         """Drain all workers and wait until their processes are gone, at most a little over `grace_s`."""
         self._stopping = True
-        for task in self._restarting.values():
+        tasks = [*self._restarting.values(), *([self._caretaker] if self._caretaker else [])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._restarting.values(), return_exceptions=True)
-        await asyncio.gather(*(worker.stop(grace_s) for worker in self.workers))
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(worker.stop(grace_s) for worker in {*self.workers, *self._leaving}))
         self._context.destroy(linger=0)
 
     def _add(self, plans: Sequence[WorkerPlan]) -> list[Worker]:
@@ -132,10 +142,53 @@ class Pool:
             self._listener.worker_ready(worker)
 
     async def _retire(self, worker: Worker) -> None:
-        task = self._restarting.pop(worker.id, None)
-        if task is not None:
-            task.cancel()
+        self._leaving.add(worker)
         await worker.stop(self._spec.config.response_timeout_s)
+        self._leaving.discard(worker)
+
+    # -- care --------------------------------------------------------------------------------------------------------
+
+    async def _care(self) -> None:
+        """Every now and then: ask idle workers for a sign of life, replace those that are due."""
+        while True:
+            await asyncio.sleep(PROBE_EVERY_S)
+            for worker in list(self.workers):
+                if worker.state == "READY":
+                    worker.probe(PROBE_TIMEOUT_S)
+                if (why := self._is_due(worker)) and worker.id not in self._restarting:
+                    task = asyncio.get_running_loop().create_task(self._replace(worker, why))
+                    self._restarting[worker.id] = task
+
+    def _is_due(self, worker: Worker) -> str:
+        """Why a worker is to be replaced by a fresh one; empty = it is not."""
+        config = self._spec.config
+        if worker.state not in ("READY", "BUSY"):
+            return ""
+        if config.max_requests is not None and worker.requests >= config.max_requests:
+            return f"it has served {worker.requests} requests"
+        if config.max_rss_bytes is not None and (rss := worker.rss_bytes()) > config.max_rss_bytes:
+            return f"its memory has grown to {rss / 1e9:.2f} GB"
+        return ""
+
+    async def _replace(self, old: Worker, why: str) -> None:
+        """A fresh worker first, then the old one drains: capacity never falls below what was asked for."""
+        log.info("%s worker %d is replaced: %s", self._spec.name, old.id, why)
+        new = Worker(self._next_worker_id, self._spec, old.plan, self)
+        self._next_worker_id += 1
+        try:
+            await new.launch()
+            self.workers = [new if worker is old else worker for worker in self.workers]
+            self._listener.worker_ready(new)
+            await self._retire(old)
+        except LoadError as exc:
+            log.warning("%s worker %d could not be replaced: %s", self._spec.name, old.id, exc.message)
+            await new.stop(0.0)
+        except asyncio.CancelledError:
+            if new not in self.workers:
+                await new.stop(0.0)
+            raise
+        finally:
+            self._restarting.pop(old.id, None)
 
     # -- what workers report -----------------------------------------------------------------------------------------
 
@@ -177,7 +230,7 @@ class Pool:
         loop = asyncio.get_running_loop()
         try:
             while True:
-                deaths = self._deaths.get(worker.id, 0)
+                deaths = self._deaths.get(worker.id, 0) if worker.answered == 0 else 0
                 if deaths >= len(BACKOFF_S):
                     worker.give_up(info)
                     return
@@ -194,8 +247,7 @@ class Pool:
                 self._listener.worker_ready(worker)
                 return
         finally:
-            with contextlib.suppress(KeyError):
-                del self._restarting[worker.id]
+            self._restarting.pop(worker.id, None)
 
     def _stable(self, worker: Worker, restarts: int) -> None:
         if worker.restarts == restarts and worker.state in ("READY", "BUSY", "PAUSED"):

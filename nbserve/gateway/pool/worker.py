@@ -108,6 +108,9 @@ class Worker:
         self.pid: int | None = None
         self.restarts = 0
         self.batches = 0
+        self.requests = 0
+        self.answered = 0
+        """Requests answered well since it was last launched."""
         self.error: ErrorInfo | None = None
         self.started_at = 0.0
         self._spec = spec
@@ -125,6 +128,7 @@ class Worker:
         self._gone = asyncio.Event()
         self._peak_rss_bytes = 0
         self._timed_out: set[int] = set()
+        self._probe_timer: asyncio.TimerHandle | None = None
 
     @property
     def state(self) -> WorkerState:
@@ -138,7 +142,7 @@ class Worker:
         self._life.move("start")
         self._gone.clear()
         self._prints_on.clear()
-        self.error, self.ready, self._peak_rss_bytes = None, None, 0
+        self.error, self.ready, self._peak_rss_bytes, self.answered = None, None, 0, 0
         self.started_at = time.time()
         self._loaded = self._loop.create_future()
         self._loaded.add_done_callback(lambda future: future.exception())  # retrieved, even if launch was cancelled
@@ -242,7 +246,23 @@ class Worker:
         timer = self._loop.call_later(timeout_s, self._expire, batch_id) if timeout_s is not None else None
         self._in_flight[batch_id] = timer
         self.batches += 1
+        if not flags & Flag.WARMUP:
+            self.requests += len(items)
         self._transport.writelines(pack(Frame(Kind.BATCH, flags, batch_id, encode_meta(items), bodies)))
+
+    def probe(self, timeout_s: float) -> None:
+        """Ask for a sign of life: an empty batch, which it answers at once; killed if it has not after `timeout_s`.
+
+        For workers that hang though nothing was asked of them, such as a thread of the handler that keeps the GIL.
+        """
+        assert self._transport is not None
+        self._probe_timer = self._loop.call_later(timeout_s, self._deaf)
+        self._transport.write(b"".join(pack(Frame(Kind.BATCH, Flag.WARMUP, _PROBE_ID, encode_meta([])))))
+
+    def _deaf(self) -> None:
+        if self.state != "PAUSED" and not self._in_flight:
+            log.warning("%s worker %d gives no sign of life, it is killed", self._spec.name, self.id)
+            self.kill()
 
     def _expire(self, batch_id: int) -> None:
         if batch_id in self._in_flight and self.state != "PAUSED":
@@ -303,6 +323,7 @@ class Worker:
             cores=list(self.plan.cores),
             device=spec.config.device,
             development=spec.development,
+            isolate=spec.config.isolate == "on",
         )
         hello = Frame(Kind.HELLO, meta=encode_meta(Hello([VERSION], "nbserve-gateway", os.getpid())))
         frames = pack(hello) + pack(Frame(Kind.LOAD, batch_id=self._load_id, meta=encode_meta(load)))
@@ -321,8 +342,12 @@ class Worker:
 
     def _on_answer(self, frame: Frame) -> None:
         meta = decode_meta(frame.meta, AnswerMeta)
+        if frame.batch_id == _PROBE_ID:
+            self._end_probe()
+            return
         if frame.batch_id not in self._in_flight:
             raise WireError(f"answer for batch {frame.batch_id}, which this worker does not have")
+        self.answered += sum(item.error is None for item in meta.items)
         if meta.last:
             timer = self._in_flight.pop(frame.batch_id)
             if timer is not None:
@@ -331,6 +356,11 @@ class Worker:
             if not self._in_flight:
                 self._life.move("answered")
         self._owner.batch_answered(self, frame.batch_id, meta, frame.bodies)
+
+    def _end_probe(self) -> None:
+        if self._probe_timer is not None:
+            self._probe_timer.cancel()
+            self._probe_timer = None
 
     def _pause(self) -> None:
         """Somebody uses the worker's shell: no new batches, and the clocks of its batches stop."""
@@ -408,6 +438,7 @@ class Worker:
         if self._channel is not None:
             self._channel.page.close()
             self._channel = None
+        self._end_probe()
         lost, self._in_flight = self._in_flight, {}
         for timer in lost.values():
             if timer is not None:
@@ -488,9 +519,14 @@ class Worker:
         """Peak memory while loading, to tell an out-of-memory death from another; 4 looks a second."""
         while True:
             await asyncio.sleep(0.25)
-            if self.pid is not None:
-                with contextlib.suppress(psutil.Error):
-                    self._peak_rss_bytes = max(self._peak_rss_bytes, psutil.Process(self.pid).memory_info().rss)
+            self._peak_rss_bytes = max(self._peak_rss_bytes, self.rss_bytes())
+
+    def rss_bytes(self) -> int:
+        """Its memory now; 0 where it has no process."""
+        if self.pid is not None:
+            with contextlib.suppress(psutil.Error):
+                return int(psutil.Process(self.pid).memory_info().rss)
+        return 0
 
     def status(self) -> WorkerStatus:
         """A snapshot; reads /proc."""
@@ -532,6 +568,7 @@ class Worker:
 
 
 _FIRST_LOAD_ID = 1 << 63
+_PROBE_ID = _FIRST_LOAD_ID - 1
 _load_ids = itertools.count(_FIRST_LOAD_ID)
 """Ids of LOADs, which can be cancelled like batches: never those of batches, which count up from 1."""
 
