@@ -21,6 +21,7 @@ demo: $(STAMP) ## run the quickstart notebook for real: URL, a prediction, rates
 	@$(VENV)/bin/nbserve demo
 
 test: $(STAMP) ## every check: lint, types, tests, notebooks (what CI runs)
+	@tools/system_packages.sh curl git
 	@$(PY) -m tools.check
 
 lint: $(STAMP) ## the quick part of `make test`: ruff and mypy

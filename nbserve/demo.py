@@ -7,6 +7,7 @@ of JSON: url, prediction, label, requests_per_s, median_ms, bundle.
 from __future__ import annotations
 
 import json
+import tempfile
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -35,12 +36,12 @@ def run_demo(output: Path) -> dict[str, Any]:
         kernel_name="python3",
         resources={"metadata": {"path": str(output.resolve())}},
     )
+    executed = output / _NOTEBOOK
     try:
-        client.execute()
+        _execute(client)
     except cell_error as exc:
-        raise NbserveError(f"the quickstart failed:\n{exc}") from exc
+        raise NbserveError(f"the quickstart failed, see {executed}:\n{exc}") from exc
     finally:
-        executed = output / _NOTEBOOK
         nbformat.write(notebook, executed)
     return summary(notebook.cells) | {"notebook": str(executed)}
 
@@ -65,6 +66,14 @@ def summary(cells: list[Any]) -> dict[str, Any]:
             facts: dict[str, Any] = json.loads(rest.strip().splitlines()[0])
             return facts
     raise NbserveError(f"the quickstart has no cell tagged {_MARK} that printed its facts")
+
+
+def _execute(client: Any) -> None:
+    """Over unix sockets: a kernel on TCP warns of it. Their paths must be short, so they get a folder of their own."""
+    with tempfile.TemporaryDirectory(prefix="nbs-") as sockets:
+        kernel = client.create_kernel_manager()
+        kernel.transport, kernel.ip = "ipc", f"{sockets}/kernel"
+        client.execute()
 
 
 def _notebook_packages() -> tuple[Any, Any, type[Exception]]:

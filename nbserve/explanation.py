@@ -13,7 +13,7 @@ from nbserve.wire.management import ModelStatus
 if TYPE_CHECKING:
     from nbserve.bundle.proof import Sample
 
-__all__ = ["Entry", "Explanation", "explanation", "read_sample"]
+__all__ = ["Entry", "Explanation", "explanation", "read_sample", "shared_bytes"]
 
 
 class Entry(msgspec.Struct):
@@ -51,15 +51,7 @@ class _Provenance(msgspec.Struct):
 
 def explanation(model: ModelStatus) -> Explanation:
     """Read it from the version's bundle. Raises BundleError where the bundle cannot be read here."""
-    path = Path(model.bundle) / "provenance.json"
-    try:
-        found = msgspec.json.decode(path.read_bytes(), type=_Provenance)
-    except FileNotFoundError:
-        if not path.parent.is_dir():
-            raise BundleError(f"the bundle {path.parent} is gone") from None
-        found = _Provenance()  # a bundle that was not captured from a notebook need not have one
-    except (OSError, msgspec.MsgspecError) as exc:
-        raise BundleError(f"{path} cannot be read: {exc}") from exc
+    found = _read(Path(model.bundle))
     return Explanation(
         name=model.name,
         version=model.version,
@@ -69,6 +61,26 @@ def explanation(model: ModelStatus) -> Explanation:
         entries=found.entries,
         warnings=found.warnings,
     )
+
+
+def shared_bytes(bundle: Path) -> int:
+    """Data in a bundle that its workers share, one copy for all; 0 where the bundle cannot be read."""
+    try:
+        return sum(entry.bytes for entry in _read(bundle).entries if entry.how == "value")
+    except BundleError:
+        return 0
+
+
+def _read(bundle: Path) -> _Provenance:
+    path = bundle / "provenance.json"
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_Provenance)
+    except FileNotFoundError:
+        if not bundle.is_dir():
+            raise BundleError(f"the bundle {bundle} is gone") from None
+        return _Provenance()  # a bundle that was not captured from a notebook need not have one
+    except (OSError, msgspec.MsgspecError) as exc:
+        raise BundleError(f"{path} cannot be read: {exc}") from exc
 
 
 def read_sample(bundle: str) -> Sample | None:

@@ -84,6 +84,16 @@ MODEL_OPTIONS: tuple[click.Option, ...] = (
         click.Choice(["on", "off"]),
         "Compare a worker's answer to the sample with the notebook's before it takes traffic.",
     ),
+    _option(
+        "--isolate",
+        click.Choice(["on", "off"]),
+        "Run a batch that failed again in parts, to find the requests at fault.",
+    ),
+    _option(
+        "--retries", int, "How often a request whose worker died is tried again; 0 with side effects.", metavar="N"
+    ),
+    _option("--max-requests", int, "A worker is replaced by a fresh one after so many requests.", metavar="N"),
+    _option("--max-rss-bytes", int, "A worker is replaced when its memory has grown over this.", metavar="BYTES"),
 )
 
 CELL_OPTIONS: tuple[click.Option, ...] = (

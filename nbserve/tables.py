@@ -16,16 +16,18 @@ from nbserve.wire.management import Event, GatewayStatus, ModelStatus
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from nbserve.explanation import Explanation
+    from nbserve.explanation import Entry, Explanation
 
 __all__ = [
     "answer",
     "demo",
     "endpoints",
+    "entry_size",
     "explained",
     "log_lines",
     "logs",
     "megabytes",
+    "memory_line",
     "nothing",
     "plain",
     "status",
@@ -60,6 +62,13 @@ def megabytes(size_bytes: float) -> str:
             break
         size, unit = size / 1000, larger
     return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
+
+
+def memory_line(workers: int | str, shared_bytes: int, available_bytes: int) -> str:
+    """What loading takes: "2 workers x 400 MB shared, 11.0 GB free"; `workers` may be "auto"."""
+    each = f"{workers} worker{'s' if workers != 1 else ''}"
+    taken = f"{each} x {megabytes(shared_bytes)} shared" if shared_bytes else each
+    return f"{taken}, {megabytes(available_bytes)} free" if available_bytes else taken
 
 
 def nothing(data: Any) -> str:
@@ -178,8 +187,13 @@ def explained(data: Explanation) -> Any:
     table = _table("name", "how", "from", "size", "because of")
     for entry in data.entries:
         chain = " -> ".join(entry.chain)
-        table.add_row(entry.name, entry.how, entry.where, megabytes(entry.bytes) if entry.bytes else "", chain)
+        table.add_row(entry.name, entry.how, entry.where, entry_size(entry), chain)
     return Group(*head, table, *(f"  warning: {warning}" for warning in data.warnings))
+
+
+def entry_size(entry: Entry) -> str:
+    """Bytes of captured data; nothing for code."""
+    return "" if entry.how in ("import", "source") else megabytes(entry.bytes)
 
 
 def proof_line(proof: dict[str, Any]) -> str:

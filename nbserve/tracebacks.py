@@ -29,8 +29,9 @@ def describe(exc: BaseException, locate: Locate, *, stage: str = "", status: int
     lines, where = _frames(exc.__traceback__, locate)
     for cause in _causes(exc):
         more, place = _frames(cause.__traceback__, locate)
-        lines = [*more, f"{type(cause).__name__}: {cause}", "", *lines]
-        where = place or where
+        if place:  # a cause that never touched the user's code explains our internals, not theirs
+            lines = [*more, f"{type(cause).__name__}: {cause}", "", *lines]
+            where = place
     message = exc.message if isinstance(exc, NbserveError) else _message(exc)
     name = type(exc).__name__
     return ErrorInfo(

@@ -223,7 +223,10 @@ _TABLE = (
         (),
         extra={
             "cli": (click.Argument(["target"], metavar="BUNDLE"), *SERVER_OPTIONS),
-            "magic": (click.Argument(["target"], metavar="OBJECT"), *CELL_OPTIONS),
+            "magic": (
+                click.Argument(["target"], metavar="OBJECT"),
+                *(option for option in CELL_OPTIONS if option.name != "handler"),  # the object is the handler
+            ),
         },
     ),
     Verb(

@@ -30,6 +30,8 @@ def dump(obj: Any, reference: Callable[[Any], str | None]) -> tuple[bytes, Any, 
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         def persistent_id(self, item: Any) -> Any:
+            if isinstance(item, io.IOBase) and not isinstance(item, (io.StringIO, io.BytesIO)):
+                raise pickle.PicklingError("an open file")  # cloudpickle would copy its content in silence
             if (index := tensors.add(item)) is not None:
                 return ("tensor", index)
             name = reference(item)

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from nbserve.bundle.decoder import Decoder
 from nbserve.bundle.manifest import Manifest
-from nbserve.bundle.structure import Decoder
 from nbserve.errors import BundleError
 
 __all__ = ["LoadOptions", "Values", "load_options", "open_values", "read_manifest"]

@@ -23,7 +23,7 @@ from nbserve.capture.cells import Cells
 from nbserve.capture.graph import Node
 from nbserve.capture.modules import distributions_of
 from nbserve.capture.walk import Walker
-from nbserve.errors import CaptureError, UsageError
+from nbserve.errors import UsageError
 
 __all__ = ["Captured", "Entry", "capture"]
 
@@ -183,9 +183,3 @@ def _fixed(data: bytes) -> Any:
         yield data
 
     return chunks
-
-
-def check_target(target: Any) -> None:
-    """Raises CaptureError for an instance of a handler class, which is served by its class."""
-    if callable(getattr(target, "inference", None)) and not inspect.isclass(target):
-        raise CaptureError(f"serve the class {type(target).__name__}, not an instance of it")

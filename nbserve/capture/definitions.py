@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping
 from types import CodeType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from nbserve.capture.cells import Found
 from nbserve.capture.source import Uses, future_flags, indent, offset_of, uses
@@ -108,18 +108,3 @@ def annotation_names(node: ast.AST) -> set[str]:
             if isinstance(annotation, ast.expr):
                 found |= {one.id for one in ast.walk(annotation) if isinstance(one, ast.Name)}
     return found
-
-
-def static_value(expression: ast.expr, names: Mapping[str, Any]) -> Any:
-    """What an expression that runs nothing gives: a literal, a name, or attributes of one. Raises LookupError."""
-    if isinstance(expression, ast.Name):
-        return names[expression.id]
-    if isinstance(expression, ast.Attribute):
-        try:
-            return getattr(static_value(expression.value, names), expression.attr)
-        except AttributeError as exc:
-            raise LookupError(expression.attr) from exc
-    try:
-        return ast.literal_eval(expression)
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as exc:
-        raise LookupError("not static") from exc

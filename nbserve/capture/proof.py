@@ -145,6 +145,8 @@ def _restored(objects: list[Any]) -> Iterator[None]:
     python_state = random.getstate()
     numpy_state = numpy.random.get_state() if numpy is not None else None
     torch_state = torch.get_rng_state() if torch is not None else None
+    on_device = bool(torch is not None and torch.cuda.is_initialized())
+    device_states = torch.cuda.get_rng_state_all() if torch is not None and on_device else []
     grad = torch.is_grad_enabled() if torch is not None else False
     cwd = os.getcwd()
     try:
@@ -157,6 +159,8 @@ def _restored(objects: list[Any]) -> Iterator[None]:
             numpy.random.set_state(numpy_state)
         if torch is not None:
             torch.set_rng_state(torch_state)
+            if on_device:
+                torch.cuda.set_rng_state_all(device_states)
             torch.set_grad_enabled(grad)
         if os.getcwd() != cwd:
             os.chdir(cwd)

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nbserve.bundle import pickles, pretrained
+from nbserve.bundle.encoder import Encoder, Reference, Shared, Unencodable
 from nbserve.bundle.folder import Content
 from nbserve.bundle.manifest import ValueRecord
-from nbserve.bundle.structure import Encoder, Reference, Shared, Unencodable, kind_of
+from nbserve.bundle.structure import kind_of
 from nbserve.capture.refusals import refusal
 from nbserve.errors import CaptureError
 

@@ -19,9 +19,10 @@ from typing import Any
 
 from nbserve.bundle.structure import global_path
 from nbserve.capture.cells import Cells, Found, own_functions
-from nbserve.capture.definitions import Rendered, annotation_names, render_definition, static_value
+from nbserve.capture.definitions import Rendered, annotation_names, render_definition
 from nbserve.capture.graph import Graph, Node
 from nbserve.capture.literals import NotLiteral, literal
+from nbserve.capture.live import changed_defaults, class_data, closed_over, earlier_bases
 from nbserve.capture.modules import check_unchanged, files_of, origin
 from nbserve.capture.refusals import NoSource, chain_text, refusal
 from nbserve.capture.savers import Saver
@@ -105,7 +106,7 @@ class Walker:
         """The global that holds `obj`; makes one, named like `hint`, where there is none."""
         if id(obj) in self._names:
             return self._names[id(obj)]
-        name = hint if hint.isidentifier() and not keyword.iskeyword(hint) else "captured"
+        name = hint if hint.isidentifier() and not keyword.iskeyword(hint) else "function"
         base, number = name, 1
         while name in self._objects or self.namespace.get(name, obj) is not obj or hasattr(builtins, name):
             number += 1
@@ -341,41 +342,22 @@ class Walker:
         chain: Chain,
     ) -> dict[ast.expr, str]:
         """Defaults whose live value is not what the text would give when handler.py is imported."""
-        arguments = [*definition.args.posonlyargs, *definition.args.args]
-        texts: list[tuple[str, ast.expr, Any]] = []
-        live = function.__defaults__ or ()
-        given = definition.args.defaults
-        if len(live) != len(given):
+        try:
+            changed = changed_defaults(function, definition, environment)
+        except ValueError:
             raise CaptureError(
                 f"the defaults of {name} were changed after its def: {chain_text(chain, self.cells.where(name))}",
                 hint="write them into the def",
-            )
-        if given:
-            texts += [
-                (argument.arg, expression, value)
-                for argument, expression, value in zip(arguments[-len(given) :], given, live, strict=True)
-            ]
-        for argument, expression in zip(definition.args.kwonlyargs, definition.args.kw_defaults, strict=True):
-            if expression is not None and argument.arg in (function.__kwdefaults__ or {}):
-                texts.append((argument.arg, expression, (function.__kwdefaults__ or {})[argument.arg]))
+            ) from None
         return {
             expression: self._expression(value, f"{name}_{argument}", chain)
-            for argument, expression, value in texts
-            if not _gives(expression, environment, value)
+            for expression, (argument, value) in changed.items()
         }
 
     def _closure(self, name: str, function: types.FunctionType, own: str, chain: Chain) -> dict[str, str]:
         """Closed-over variables -> expressions for what they hold."""
-        free: dict[str, str] = {}
-        for variable, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-            try:
-                held = cell.cell_contents
-            except ValueError:  # not assigned yet, as in the notebook
-                continue
-            if variable == own and callable(held) and inspect.unwrap(held) is function:
-                continue  # it calls itself
-            free[variable] = self._expression(held, f"{name}_{variable}", (*chain,))
-        return free
+        held = closed_over(function, own)
+        return {variable: self._expression(value, f"{name}_{variable}", chain) for variable, value in held.items()}
 
     def _expression(self, value: Any, hint: str, chain: Chain) -> str:
         """Text for a value inside a definition: a literal, or the global that holds it."""
@@ -399,17 +381,22 @@ class Walker:
 
     def _patch(self, node: Node, key: str, value: Any, chain: Chain) -> None:
         """`name.key = value` after the definition, for what was set on it later."""
+        patch = self._add(Node(f"{node.name}.{key}", "source", (*chain, key), where=node.where, hard={node.name}))
+        self._node = patch
         expression = self._expression(value, f"{node.name}_{key}", (*chain, key))
-        node.text = node.text.rstrip("\n") + f"\n\n\n{node.name}.{key} = {expression}\n"
-        if expression.isidentifier():
-            node.hard.add(expression)
+        patch.text = f"{node.name}.{key} = {expression}"
+        patch.order = self._next_order()
+        node.soft.add(patch.name)
 
     # --- classes
 
     def _class(self, name: str, cls: type, chain: Chain) -> None:
         found = self.cells.find_class(cls)
         if found is None:
-            raise NoSource(cls)
+            if (text := _named_tuple(cls)) is None:
+                raise NoSource(cls)
+            self._add(Node(name, "source", chain, f"import collections\n\n{name} = {text}"))
+            return
         definition = found.definition.node
         assert isinstance(definition, ast.ClassDef)
         functions = own_functions(cls)
@@ -425,7 +412,9 @@ class Walker:
         }
         for attribute, function in functions.items():
             if any(code_equal(function.__code__, code) for code in inside):
-                free |= self._closure_of_method(name, function, chain)
+                held = closed_over(function, name)
+                held.pop("__class__", None)
+                free |= {key: self._expression(value, f"{name}_{key}", chain) for key, value in held.items()}
             elif attribute in in_source and in_source[attribute].decorator_list:
                 continue
             elif self.cells.find(function.__code__) is not None:
@@ -435,79 +424,20 @@ class Walker:
                     f"{name}.{attribute} differs from its cell: {chain_text((*chain, attribute), found.cell.label)}",
                     hint=f"run the cell that defines {name} again",
                 )
-        replace, changed = self._class_data(name, cls, definition, environment, chain)
-        free |= self._earlier_bases(cls, definition, environment, chain)
+        data = class_data(cls, definition, environment)
+        replace = {
+            expression: self._expression(value, f"{name}_{attribute}", (*chain, attribute))
+            for expression, (attribute, value) in data.made.items()
+        }
+        for variable, base in earlier_bases(cls, definition, environment).items():
+            free[variable] = self._expression(base, variable, chain)
         rendered = render_definition(
             name, found, code=found.definition.code, replace=replace, free=free, decorators=True
         )
         self._finish(node, rendered, environment, definition, found.definition.code, chain)
-        for key, value in (changed | later).items():
+        for key, value in (data.changed | later).items():
             self._node = node
             self._patch(node, key, value, chain)
-
-    def _closure_of_method(self, name: str, function: types.FunctionType, chain: Chain) -> dict[str, str]:
-        variables = self._closure_names(function) - {"__class__"}
-        if not variables:
-            return {}
-        free = self._closure(name, function, name, chain)
-        return {variable: text for variable, text in free.items() if variable in variables}
-
-    @staticmethod
-    def _closure_names(function: types.FunctionType) -> set[str]:
-        return set(function.__code__.co_freevars)
-
-    def _class_data(
-        self, name: str, cls: type, definition: ast.ClassDef, environment: Mapping[str, Any], chain: Chain
-    ) -> tuple[dict[ast.expr, str], dict[str, Any]]:
-        """Data of a class body: (expressions to replace by values, attributes that are another value now).
-
-        Only for plain classes: what decorators and metaclasses make of a body is theirs.
-        """
-        plain = type(cls).__name__ in ("type", "ABCMeta") and not definition.decorator_list
-        replace: dict[ast.expr, str] = {}
-        changed: dict[str, Any] = {}
-        if not plain:
-            return replace, changed
-        known: set[str] = set()
-        for statement in ast.walk(definition):
-            if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-                known.add(statement.name)
-            elif isinstance(statement, ast.Name) and isinstance(statement.ctx, ast.Store):
-                known.add(statement.id)
-        for statement in definition.body:
-            target, expression = _assigned(statement)
-            if target is None or expression is None or target not in vars(cls):
-                continue
-            value = vars(cls)[target]
-            if hasattr(value, "__get__") or _gives(expression, environment, value):
-                continue
-            if isinstance(expression, (ast.Constant, ast.Name, ast.Attribute)):
-                changed[target] = value
-            elif any(isinstance(each, (ast.Call, ast.Await, ast.Yield)) for each in ast.walk(expression)):
-                replace[expression] = self._expression(value, f"{name}_{target}", (*chain, target))
-            else:
-                changed[target] = value
-        changed |= {
-            attribute: value
-            for attribute, value in vars(cls).items()
-            if attribute not in known and not attribute.startswith(("__", "_abc_")) and not hasattr(value, "__get__")
-        }
-        return replace, changed
-
-    def _earlier_bases(
-        self, cls: type, definition: ast.ClassDef, environment: Mapping[str, Any], chain: Chain
-    ) -> dict[str, str]:
-        """A base whose name has been bound to another class since: the class keeps the one it was made with."""
-        free: dict[str, str] = {}
-        for expression in definition.bases:
-            if not isinstance(expression, ast.Name):
-                continue
-            now = environment.get(expression.id)
-            if isinstance(now, type) and now not in cls.__mro__:
-                for base in cls.__bases__:
-                    if base.__name__ == expression.id:
-                        free[expression.id] = self._expression(base, expression.id, chain)
-        return free
 
     # --- data
 
@@ -588,36 +518,24 @@ def _dry(item: Any) -> str | None:
     return "name" if isinstance(item, shippable) else None
 
 
+def _named_tuple(cls: type) -> str | None:
+    """`Point = namedtuple("Point", "x y")` has no class statement, and needs none."""
+    fields = getattr(cls, "_fields", None)
+    if cls.__bases__ != (tuple,) or not isinstance(fields, tuple):
+        return None
+    defaults = tuple(getattr(cls, "_field_defaults", {}).values())
+    try:
+        return f"collections.namedtuple({cls.__name__!r}, {list(fields)!r}, defaults={literal(defaults)})"
+    except NotLiteral:
+        return None
+
+
 def _def_name(definition: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> str:
     return "" if isinstance(definition, ast.Lambda) else definition.name
 
 
 def _same(a: Any, b: Any) -> bool:
     return a is b or (isinstance(a, _ATOMS) and type(a) is type(b) and repr(a) == repr(b))
-
-
-def _gives(expression: ast.expr, names: Mapping[str, Any], value: Any) -> bool:
-    """Does the text, run when handler.py is imported, give this value?"""
-    try:
-        given = static_value(expression, names)
-    except LookupError:
-        return False
-    if given is value:
-        return True
-    try:
-        return type(given) is type(value) and literal(given) == literal(value)
-    except NotLiteral:
-        return False
-
-
-def _assigned(statement: ast.stmt) -> tuple[str | None, ast.expr | None]:
-    if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
-        target: ast.expr = statement.targets[0]
-    elif isinstance(statement, ast.AnnAssign):
-        target = statement.target
-    else:
-        return None, None
-    return (target.id, statement.value) if isinstance(target, ast.Name) else (None, None)
 
 
 def _is_builtin(name: str, obj: Any) -> bool:

@@ -1,7 +1,7 @@
 """The queue of one model version: admits requests, sends batches to its workers, completes each request exactly once.
 
-Acts on what gateway/policy decides. It is the pool's listener (gateway/pool/supervisor): workers come and go and
-answer here. Created by gateway/registry, fed by gateway/inference. All on the gateway's loop, no locks. Time is the monotonic
+Acts on what gateway/policy decides. It is the pool's listener (gateway/pool/supervisor): workers come, go and answer
+here. Created by gateway/version, fed by gateway/inference. All on the gateway's loop, no locks. Time is the monotonic
 clock, not the loop's: uvloop's stands still within a turn and counts whole milliseconds.
 """
 

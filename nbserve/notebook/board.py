@@ -42,6 +42,8 @@ class Board:
     def __init__(self, ip: Any, name: str) -> None:
         self.name = name
         self.version = ""
+        self.note = ""
+        """Shown with the stages: what loading takes."""
         self.error: ErrorInfo | None = None
         self._live = hasattr(ip, "kernel")
         self._publish = ip.display_pub.publish
@@ -61,7 +63,8 @@ class Board:
     def stage(self, stage: str) -> None:
         """Say which stage begins."""
         seconds = time.monotonic() - self._started
-        self._say(f"{self._title()}: {_WORDS.get(stage, stage)} ... ({seconds:.1f} s)")
+        note = f"; {self.note}" if self.note else ""
+        self._say(f"{self._title()}: {_WORDS.get(stage, stage)} ... ({seconds:.1f} s{note})")
 
     def done(self, text: str) -> None:
         """The line that stays."""

@@ -13,16 +13,17 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from nbserve.discovery import home
 from nbserve.errors import BundleError
-from nbserve.explanation import Entry, explanation, read_sample
-from nbserve.tables import megabytes, proof_line
+from nbserve.explanation import Entry, explanation, read_sample, shared_bytes
+from nbserve.tables import entry_size, memory_line, proof_line
 from nbserve.wire.management import GatewayStatus, ModelStatus
 
-__all__ = ["Card", "as_html", "as_text", "build", "curl_snippet", "memory_line", "python_snippet"]
+__all__ = ["Card", "as_html", "as_text", "build", "curl_snippet", "python_snippet"]
 
-_INLINE_BYTES = 1500
+_INLINE_BYTES = 300
 """A larger sample goes to a file that the snippets read."""
 
 
@@ -60,7 +61,7 @@ def as_html(card: Card) -> str:
     warnings = "".join(f'<div class="nbserve-warning">{_e(warning)}</div>' for warning in card.warnings)
     errors = f"<pre>{_e(chr(10).join(card.error))}</pre>" if card.error else ""
     workers = _table(("worker", "state", "process", "cores"), card.workers)
-    rows = [(e.name, e.how, e.where, megabytes(e.bytes) if e.bytes else "") for e in card.entries]
+    rows = [(entry.name, entry.how, entry.where, entry_size(entry)) for entry in card.entries]
     captured = _details(f"captured: {len(rows)}", _table(("name", "how", "from", "size"), rows)) if rows else ""
     return (
         f'<div class="nbserve-card">{_STYLE}<div class="nbserve-title">{_e(card.title)}</div>'
@@ -97,13 +98,6 @@ def python_snippet(model: ModelStatus, reference: str) -> str:
     )
 
 
-def memory_line(workers: int, shared_bytes: int, available_bytes: int) -> str:
-    """What loading takes: "2 workers x 0.4 GB shared, 11 GB free"."""
-    each = f"{workers} worker{'s' if workers != 1 else ''}"
-    taken = f"{each} x {megabytes(shared_bytes)} shared" if shared_bytes else each
-    return f"{taken}, {megabytes(available_bytes)} free" if available_bytes else taken
-
-
 def build(model: ModelStatus, gateway: GatewayStatus | None) -> Card:
     """Read the bundle for what was captured, and find out how the endpoint is named without doubt."""
     entries: list[Entry] = []
@@ -112,8 +106,7 @@ def build(model: ModelStatus, gateway: GatewayStatus | None) -> Card:
         explained = explanation(model)
         entries, warnings = explained.entries, explained.warnings
     available = gateway.memory.get("available_bytes", 0) if gateway else 0
-    shared = sum(entry.bytes for entry in entries if entry.how == "value")
-    lines = [("memory", memory_line(len(model.workers), shared, available))]
+    lines = [("memory", memory_line(model.config.workers, shared_bytes(Path(model.bundle)), available))]
     if model.state == "READY":
         lines.append(("proof", proof_line(model.proof)))
     reference = _reference(model, gateway)
@@ -164,14 +157,14 @@ def _sample_body(model: ModelStatus) -> tuple[str, str]:
             return text, sample.content_type
     folder = home() / "samples"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = folder / f"{model.name}.{'json' if 'json' in sample.content_type else 'bin'}"
+    path = folder / f"{Path(model.bundle).name}.{'json' if 'json' in sample.content_type else 'bin'}"
     path.write_bytes(sample.body)
     return f"@{path}", sample.content_type
 
 
 def _entry_line(entry: Entry) -> str:
-    size = megabytes(entry.bytes) if entry.bytes else ""
-    return ", ".join(part for part in (f"{entry.name}: {entry.how}", entry.where, size) if part)
+    parts = (f"{entry.name}: {entry.how}", entry.where, entry_size(entry))
+    return ", ".join(part for part in parts if part)
 
 
 def _table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:

@@ -31,14 +31,13 @@ def notebook_name(namespace: Mapping[str, Any]) -> str:
     return str(path) if path else os.getcwd()
 
 
-def kernel_id() -> str:
-    """Jupyter's id of this kernel, from its connection file; empty outside a kernel."""
-    try:
-        from ipykernel.connect import get_connection_file
-
-        return Path(get_connection_file()).stem.removeprefix("kernel-")
-    except (ImportError, RuntimeError):
+def kernel_id(ip: Any) -> str:
+    """Jupyter's id of this kernel, from its connection file; empty in a terminal's IPython."""
+    if not hasattr(ip, "kernel"):
         return ""
+    from ipykernel.connect import get_connection_file
+
+    return Path(get_connection_file()).stem.removeprefix("kernel-")
 
 
 class NotebookGateway:

@@ -207,7 +207,7 @@ class _Extension:
 def _gateway_of(ip: Any) -> NotebookGateway:
     gateway: NotebookGateway | None = getattr(ip, _GATEWAY, None)
     if gateway is None:
-        gateway = NotebookGateway(notebook_name(ip.user_ns), kernel_id())
+        gateway = NotebookGateway(notebook_name(ip.user_ns), kernel_id(ip))
         setattr(ip, _GATEWAY, gateway)
     return gateway
 

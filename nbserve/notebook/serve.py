@@ -19,11 +19,14 @@ from nbserve.config import ModelConfig
 from nbserve.discovery import home
 from nbserve.endpoint import Endpoint
 from nbserve.errors import ErrorInfo, LoadError, NbserveError, NotFound, UsageError
+from nbserve.explanation import shared_bytes
 from nbserve.notebook.board import Board
 from nbserve.notebook.follower import Follower
 from nbserve.notebook.history import History
 from nbserve.notebook.launcher import NotebookGateway
-from nbserve.resolve import Served
+from nbserve.resolve import Gateways, Served
+from nbserve.tables import memory_line
+from nbserve.verbs import stop_endpoint
 from nbserve.wire.management import Event, ModelStatus
 
 __all__ = ["Asked", "Serving"]
@@ -73,16 +76,21 @@ class Serving:
             bundle = self._bundle(asked, board)
             board.stage("gateway")
             client = self.gateway.client(detach=asked.detach)
+            before = client.status()
+            board.note = memory_line(
+                asked.config.workers, shared_bytes(bundle), before.memory.get("available_bytes", 0)
+            )
             board.stage("start")
             self._loading[asked.name] = board
             self._follower.follow(client)
             model = self._register(client, asked, bundle, board)
             if asked.wait:
                 model = self._wait(client, model, asked, board)
+                _stop_elsewhere(client, asked.name)
                 board.ready()
             else:
                 board.leave()
-            return Endpoint(Served(client, asked.name), model, client.status())
+            return Endpoint(Served(client, asked.name), model, before)
         except KeyboardInterrupt as exc:
             board.done("interrupted; what was served before is served still")
             _show_briefly(exc, f"serving {asked.name!r} was interrupted; what was served before is served still")
@@ -99,6 +107,8 @@ class Serving:
             folder = Path(asked.target).expanduser().resolve()
             if not (folder / "manifest.json").is_file():
                 raise UsageError(f"no bundle at {folder}", hint="serve a class, a function, a module, or a bundle")
+            if asked.has_sample:
+                raise UsageError("a bundle has its own sample; --sample is for objects of the notebook")
             return folder
         from nbserve.capture import capture, run_sample
 
@@ -183,6 +193,13 @@ def _is_settled(client: Client, model: ModelStatus) -> bool:
         return client.model(model.name, model.version).state in ("READY", "FAILED")
     except NotFound:
         return True
+
+
+def _stop_elsewhere(client: Client, name: str) -> None:
+    """One notebook, one name, one endpoint: after a change of --detach, the one of the other gateway goes."""
+    for gateway in Gateways():
+        if gateway.is_own and gateway.client.token != client.token and gateway.serves(name, ""):
+            stop_endpoint(Served(gateway.client, name))
 
 
 def _withdraw(client: Client, model: ModelStatus) -> None:

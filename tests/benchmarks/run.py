@@ -1,6 +1,6 @@
 """`make bench`: what serving costs, per scenario, number of connections, and with batching on and off.
 
-    python -m tests.benchmarks.run                       everything, about ten minutes
+    python -m tests.benchmarks.run                       everything, about seven minutes
     python -m tests.benchmarks.run --quick               one short run of each, about two minutes
     python -m tests.benchmarks.run --out new.json --compare old.json
 
@@ -129,7 +129,7 @@ def parse_options() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="make bench BENCH='...'", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="one run of 2 s of everything")
-    parser.add_argument("--runs", type=int, help="runs of each load (5)")
+    parser.add_argument("--runs", type=int, help="runs of each load (3)")
     parser.add_argument("--seconds", type=float, help="length of one run (5)")
     parser.add_argument("--scenarios", type=lambda text: text.split(","), default=list(SCENARIOS), metavar="A,B")
     parser.add_argument(
@@ -142,7 +142,7 @@ def parse_options() -> argparse.Namespace:
     unknown = set(options.scenarios) - set(SCENARIOS)
     if unknown:
         parser.error(f"no such scenario: {', '.join(sorted(unknown))}; there are {', '.join(SCENARIOS)}")
-    options.runs = options.runs or (1 if options.quick else 5)
+    options.runs = options.runs or (1 if options.quick else 3)
     options.seconds = options.seconds or (2.0 if options.quick else 5.0)
     return options
 

@@ -68,6 +68,7 @@ def _methods_without_docstring(path: Path, node: ast.ClassDef) -> list[str]:
         if isinstance(method, (ast.FunctionDef, ast.AsyncFunctionDef))
         and not method.name.startswith("_")
         and not ast.get_docstring(method)
+        and not _is_listed_only(method)
     ]
     if not bare:
         return []
@@ -77,6 +78,11 @@ def _methods_without_docstring(path: Path, node: ast.ClassDef) -> list[str]:
         for method in bare
         if not inspect.getdoc(getattr(live, method.name)) and not _is_setter(method)
     ]
+
+
+def _is_listed_only(method: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """`def told(self) -> None: ...` of a protocol, whose class says what it is about."""
+    return all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in method.body)
 
 
 def _is_setter(method: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:

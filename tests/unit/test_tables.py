@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nbserve.errors import ErrorInfo
-from nbserve.tables import endpoints, log_lines, megabytes, plain, proof_line, to_text
+from nbserve.tables import endpoints, log_lines, megabytes, memory_line, plain, proof_line, to_text
 from nbserve.wire.management import Event
 
 
@@ -74,3 +74,16 @@ def test_the_proof_in_a_line(proof: dict[str, object], line: str) -> None:
 def test_plain_data_is_jsons() -> None:
     event = Event(seq=1, at=0.5, kind="log", model="x", text="t")
     assert plain(iter([event])) == [{"seq": 1, "at": 0.5, "kind": "log", "model": "x", "text": "t"}]
+
+
+@pytest.mark.parametrize(
+    ("workers", "shared", "free", "line"),
+    [
+        (2, 400_000_000, 11_000_000_000, "2 workers x 400 MB shared, 11.0 GB free"),
+        (1, 0, 0, "1 worker"),
+        ("auto", 5400, 0, "auto workers x 5.4 KB shared"),
+        (1, 5400, 900_000, "1 worker x 5.4 KB shared, 900 KB free"),
+    ],
+)
+def test_the_memory_line(workers: int | str, shared: int, free: int, line: str) -> None:
+    assert memory_line(workers, shared, free) == line

@@ -50,7 +50,7 @@ def test_every_option_reaches_the_configuration() -> None:
     words = (
         "target --workers auto --threads 2 --max-batch-size 8 --max-batch-delay-ms 1.5 --slo-ms 50 "
         "--response-timeout-s 3 --startup-timeout-s 4 --max-queue-size 5 --max-queue-bytes 6 --device cuda:1 "
-        "--env A=1 --env B=x=y --swap rolling --proof off"
+        "--env A=1 --env B=x=y --swap rolling --proof off --isolate off --retries 0 --max-requests 7 --max-rss-bytes 8"
     )
     parsed = command(VERBS["serve"], "cli").make_context("serve", words.split())
     assert model_config(parsed.params) == ModelConfig(
@@ -67,6 +67,10 @@ def test_every_option_reaches_the_configuration() -> None:
         env={"A": "1", "B": "x=y"},
         swap="rolling",
         proof="off",
+        isolate="off",
+        retries=0,
+        max_requests=7,
+        max_rss_bytes=8,
     )
 
 

@@ -21,7 +21,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbserve.bundle.structure import Decoder, Encoder, Shared, Unencodable
+from nbserve.bundle.decoder import Decoder
+from nbserve.bundle.encoder import Encoder, Shared, Unencodable
 from nbserve.bundle.values import Values
 from nbserve.errors import BundleError
 
@@ -159,7 +160,7 @@ class Table(dict[str, int]):
         collections.Counter("hello"),
         collections.deque([1, 2], maxlen=3),
         collections.defaultdict(list, a=[1]),
-        datetime.datetime(2026, 11, 22, tzinfo=datetime.timezone.utc),
+        datetime.datetime(2026, 11, 22, tzinfo=datetime.UTC),
         datetime.timedelta(seconds=3),
         pathlib.PurePosixPath("a/b"),
         re.compile(r"\w+", re.IGNORECASE),
@@ -178,7 +179,7 @@ class Table(dict[str, int]):
         np.linalg.norm,
         json.JSONDecoder,
     ],
-    ids=repr,
+    ids=lambda value: repr(value).partition(" at 0x")[0],
 )
 def test_things_of_the_standard_library_and_numpy(value: Any, tmp_path: Path) -> None:
     again = round_trip(value, tmp_path)

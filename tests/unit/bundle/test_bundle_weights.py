@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from nbserve.bundle.structure import Decoder, Encoder, Shared, Unencodable
+from nbserve.bundle.decoder import Decoder
+from nbserve.bundle.encoder import Encoder, Shared, Unencodable
 from nbserve.bundle.values import Values
 
 

@@ -64,11 +64,21 @@ class Notebook:
 
     def here(self, expression: str, *payloads: Any) -> list[Any]:
         """The answers of the live handler."""
-        return ask(eval(expression, self.ns), payloads)
+        return self.ask(eval(expression, self.ns), payloads)
 
     def there(self, expression: str, *payloads: Any) -> list[Any]:
         """The answers of the captured handler, loaded from its folder."""
-        return ask(self.bundle(expression).load().handler, payloads)
+        return self.ask(self.bundle(expression).load().handler, payloads)
+
+    @staticmethod
+    def ask(handler: Any, payloads: Any) -> list[Any]:
+        """Payloads through the pipeline, as one batch."""
+        pipeline = Pipeline(handler, Context(name="x"))
+        pipeline.initialize()
+        outcome = pipeline.run([Item(*encode_value(payload)) for payload in payloads])
+        errors = [answer.error for answer in outcome.answers if answer.error is not None]
+        assert not errors, errors
+        return [json.loads(answer.body) for answer in outcome.answers]
 
     def elsewhere(self, expression: str, *payloads: Any) -> list[Any]:
         """The same in a process of its own, which knows nothing of the notebook."""
@@ -93,16 +103,6 @@ class Notebook:
             **options,
         )
         return captured, sample, warnings
-
-
-def ask(handler: Any, payloads: Any) -> list[Any]:
-    """Payloads through the pipeline, as one batch."""
-    pipeline = Pipeline(handler, Context(name="x"))
-    pipeline.initialize()
-    outcome = pipeline.run([Item(*encode_value(payload)) for payload in payloads])
-    errors = [answer.error for answer in outcome.answers if answer.error is not None]
-    assert not errors, errors
-    return [json.loads(answer.body) for answer in outcome.answers]
 
 
 @pytest.fixture

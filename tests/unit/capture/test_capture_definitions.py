@@ -1,5 +1,7 @@
 """Functions and classes of cells -> handler.py: what is served is what is live."""
 
+# ruff: noqa: E501 - cells read better unbroken
+
 from __future__ import annotations
 
 from typing import Any

@@ -13,7 +13,7 @@ from nbserve.bundle.proof import Sample, dump_sample
 from nbserve.client import Client
 from nbserve.config import ModelConfig
 from nbserve.endpoint import Endpoint, Secret
-from nbserve.notebook.card import as_html, as_text, build, curl_snippet, memory_line, python_snippet
+from nbserve.notebook.card import as_html, as_text, build, curl_snippet, python_snippet
 from nbserve.resolve import Served
 from nbserve.wire.management import GatewayStatus, ModelStatus, WorkerStatus
 
@@ -44,7 +44,7 @@ def model_status(bundle: Path, name: str = "digits") -> ModelStatus:
         url=f"http://127.0.0.1:8080/predictions/{name}",
         bundle=str(bundle),
         digest="d",
-        config=ModelConfig(),
+        config=ModelConfig(workers=2),
         workers=[WorkerStatus(id=i, state="READY", pid=10 + i, cores=[i], threads=1) for i in range(2)],
     )
 
@@ -112,15 +112,3 @@ def test_bytes_are_sent_as_they_are(bundle: Path) -> None:
     assert "'Content-Type: image/png'" in curl_snippet(model_status(bundle), "digits")
     add_sample(bundle, b"plain words", "text/plain")
     assert "predict('plain words'.encode(), content_type='text/plain')" in python_snippet(model_status(bundle), "d")
-
-
-@pytest.mark.parametrize(
-    ("workers", "shared", "free", "line"),
-    [
-        (2, 400_000_000, 11_000_000_000, "2 workers x 400 MB shared, 11.0 GB free"),
-        (1, 0, 0, "1 worker"),
-        (1, 5400, 900_000, "1 worker x 5.4 KB shared, 900 KB free"),
-    ],
-)
-def test_the_memory_line(workers: int, shared: int, free: int, line: str) -> None:
-    assert memory_line(workers, shared, free) == line

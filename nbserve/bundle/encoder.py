@@ -1,0 +1,341 @@
+"""Live objects -> the tree that `structure.py` describes, and the tensors, arrays and folders beside it.
+
+Called by capture, once for each value. Reads objects, changes nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import copyreg
+import enum
+import functools
+import math
+import sys
+import types
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+from nbserve.bundle import pretrained
+from nbserve.bundle.structure import CALLS, bare_module, global_path, home, is_module, kind_of
+
+__all__ = ["Encoder", "Reference", "Shared", "Unencodable"]
+
+Reference = Callable[[Any], str | None]
+"""A class, function or module of the user -> "handler:Net"; None where it has a name of its own or none at all."""
+
+
+class Unencodable(Exception):
+    """`obj`, at `path` inside the value, has no form here; `reason` completes "X cannot be shipped: ..."."""
+
+    def __init__(self, obj: Any, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.obj, self.path, self.reason = obj, path, reason
+
+
+class Shared:
+    """Objects met so far in all values of a bundle: what is in two values stays one object."""
+
+    def __init__(self) -> None:
+        self.slots: dict[int, tuple[str, int]] = {}
+        self.keep: list[Any] = []
+
+
+class Encoder:
+    """One value -> `doc`, and what lies beside it: `weights` (a WeightsPlan or None), `arrays`, `folders`.
+
+    shared: of the bundle. reference: names the user's own classes and functions. used: other values referred to.
+    """
+
+    def __init__(self, name: str, shared: Shared, reference: Reference) -> None:
+        self.name = name
+        self.weights: Any = None
+        self.arrays: dict[str, Any] = {}
+        self.folders: dict[str, Any] = {}
+        self.used: set[str] = set()
+        self.globals: set[str] = set()
+        """Modules that reading needs."""
+        self._shared, self._reference = shared, reference
+        self._slots: dict[int, tuple[str, int]] = {}
+        self._keep: list[Any] = []
+        self._open: set[int] = set()
+        self._count = 0
+
+    def encode(self, obj: Any) -> Any:
+        """The value's tree. Raises Unencodable; nothing is remembered as shared then."""
+        try:
+            doc = self._encode(obj, "")
+        except RecursionError:
+            raise Unencodable(obj, "", "it is nested too deeply") from None
+        self._shared.slots.update(self._slots)
+        self._shared.keep += self._keep  # ids stay theirs while these live
+        return doc
+
+    def _encode(self, obj: Any, path: str) -> Any:
+        kind = type(obj)
+        if obj is None or kind in (bool, int, str):
+            return obj
+        if kind is float:
+            return obj if math.isfinite(obj) else {"$": "float", "v": repr(obj)}
+        if kind is complex:
+            return {"$": "complex", "v": [self._encode(obj.real, path), self._encode(obj.imag, path)]}
+        if kind is bytes:
+            return {"$": "bytes", "v": base64.b64encode(obj).decode()}
+        if (named := self._named(obj, path)) is not None:
+            return named
+        return self._once(obj, path)
+
+    def _once(self, obj: Any, path: str) -> Any:
+        """Things with an identity: the second time they are a reference."""
+        found = self._slots.get(id(obj)) or self._shared.slots.get(id(obj))
+        if found is not None:
+            if id(obj) in self._open:
+                raise Unencodable(obj, path, "it contains itself")
+            value, number = found
+            if value == self.name:
+                return {"$": "ref", "n": number}
+            self.used.add(value)
+            return {"$": "ref", "of": value, "n": number}
+        self._slots[id(obj)] = (self.name, self._count)
+        self._keep.append(obj)
+        self._count += 1
+        writer = _WRITERS.get(type(obj))
+        if writer is not None:
+            return writer(self, obj, path)
+        return self._library(obj, path) or self._object(obj, path)
+
+    def _named(self, obj: Any, path: str) -> dict[str, Any] | None:
+        """Classes, functions and modules, by name."""
+        if isinstance(obj, types.ModuleType):
+            reference = self._reference(obj)
+            self.globals.add(reference or obj.__name__)
+            return {"$": "module", "v": reference or obj.__name__}
+        if isinstance(obj, (type, types.FunctionType, types.BuiltinFunctionType)):
+            owner = getattr(obj, "__self__", None)
+            if owner is not None and not isinstance(owner, types.ModuleType):
+                return None  # a built-in method
+            reference = self._reference(obj) or global_path(obj)
+            if reference is None:
+                what = "class" if isinstance(obj, type) else "function"
+                name = getattr(obj, "__qualname__", repr(obj))
+                raise Unencodable(obj, path, f"it is a {what} without a name that can be imported ({name})")
+            self.globals.add(reference.partition(":")[0])
+            return {"$": "global", "v": reference}
+        if isinstance(obj, enum.Enum):
+            return {"$": "enum", "class": self._class(type(obj), path), "v": obj.name}
+        return None
+
+    def _class(self, cls: type, path: str) -> str:
+        named = self._named(cls, path)
+        assert named is not None
+        return str(named["v"])
+
+    def _items(self, kind: str, obj: Any, path: str) -> dict[str, Any]:
+        self._open.add(id(obj))
+        items = [self._encode(item, f"{path}[{index}]") for index, item in enumerate(obj)]
+        self._open.discard(id(obj))
+        return {"$": kind, "v": items}
+
+    def _list(self, obj: list[Any], path: str) -> list[Any]:
+        return [self._encode(item, f"{path}[{index}]") for index, item in enumerate(obj)]
+
+    def _set(self, obj: Any, path: str) -> dict[str, Any]:
+        # The order of a set is chance: a fixed one gives equal digests.
+        return self._items("set" if type(obj) is set else "frozenset", sorted(obj, key=_order), path)
+
+    def _dict(self, obj: dict[Any, Any], path: str) -> dict[str, Any]:
+        ordered = type(obj) is OrderedDict
+        if not ordered and all(type(key) is str and not key.startswith("$") for key in obj):
+            return {key: self._encode(value, _step(path, key)) for key, value in obj.items()}
+        return {"$": "odict" if ordered else "dict", "v": self._pairs(obj, path)}
+
+    def _pairs(self, obj: Any, path: str) -> list[list[Any]]:
+        return [[self._encode(key, f"{path} key"), self._encode(value, _step(path, key))] for key, value in obj.items()]
+
+    def _method(self, obj: types.MethodType, path: str) -> dict[str, Any]:
+        owner = self._encode(obj.__self__, path + ".__self__")
+        cls = obj.__self__ if isinstance(obj.__self__, type) else type(obj.__self__)
+        if getattr(getattr(cls, obj.__name__, None), "__func__", getattr(cls, obj.__name__, None)) is obj.__func__:
+            return {"$": "method", "self": owner, "v": obj.__name__}
+        return {"$": "method", "self": owner, "func": self._encode(obj.__func__, path + ".__func__")}
+
+    def _partial(self, obj: Any, path: str) -> dict[str, Any]:
+        return {
+            "$": "partial",
+            "func": self._encode(obj.func, path + ".func"),
+            "args": [self._encode(arg, f"{path}.args[{index}]") for index, arg in enumerate(obj.args)],
+            "kwargs": [[key, self._encode(arg, f"{path}.{key}")] for key, arg in obj.keywords.items()],
+        }
+
+    def _library(self, obj: Any, path: str) -> dict[str, Any] | None:
+        """torch, numpy and transformers, where they are loaded: an object cannot be theirs otherwise."""
+        torch, numpy = sys.modules.get("torch"), sys.modules.get("numpy")
+        if torch is not None:
+            if isinstance(obj, torch.Tensor):
+                return self._tensor(obj, path)
+            if isinstance(obj, torch.dtype):
+                return {"$": "torch.dtype", "v": str(obj).removeprefix("torch.")}
+            if isinstance(obj, torch.device):
+                return {"$": "torch.device", "v": str(obj)}
+            if isinstance(obj, torch.jit.ScriptModule):
+                raise Unencodable(obj, path, "it is a ScriptModule; capture the module it was made from")
+        if numpy is not None:
+            if type(obj) in (numpy.ndarray, numpy.memmap):
+                return self._array(obj, path)
+            if isinstance(obj, numpy.generic):
+                return {"$": "scalar", "dtype": obj.dtype.str, "v": base64.b64encode(obj.tobytes()).decode()}
+            if isinstance(obj, numpy.dtype) and obj.names is None and obj.subdtype is None:
+                return {"$": "dtype", "v": obj.str}
+        if pretrained.is_pretrained(obj):
+            return self._pretrained(obj, path)
+        return None
+
+    def _tensor(self, obj: Any, path: str) -> dict[str, Any]:
+        import torch
+
+        from nbserve.bundle import weights
+
+        if reason := weights.why_not(obj):
+            raise Unencodable(obj, path, reason)
+        if self.weights is None:
+            self.weights = weights.WeightsPlan()
+        self.globals.add("torch")
+        node: dict[str, Any] = self.weights.add(_key(path), obj)
+        node["$"] = "parameter" if isinstance(obj, torch.nn.Parameter) else "tensor"
+        if obj.requires_grad and obj.is_leaf:
+            node["grad"] = True
+        if obj.device.type != "cpu":
+            node["device"] = str(obj.device)
+        if getattr(obj, "_is_buffer", False):
+            node["buffer"] = bool(getattr(obj, "persistent", True))
+        return node
+
+    def _array(self, obj: Any, path: str) -> dict[str, Any]:
+        import numpy
+
+        if obj.dtype.hasobject:
+            raise Unencodable(obj, path, "it is an array of Python objects; make it numeric, or a list (`.tolist()`)")
+        file = f"data/{self.name}.npy" if not path else f"data/{self.name}.{len(self.arrays)}.npy"
+        self.arrays[file] = numpy.asarray(obj)
+        self.globals.add("numpy")
+        return {"$": "array", "file": file}
+
+    def _pretrained(self, obj: Any, path: str) -> dict[str, Any]:
+        folder = f"data/{self.name}" if not path else f"data/{self.name}.{len(self.folders)}"
+        self.folders[folder] = obj
+        self.globals.add("transformers")
+        node = {"$": "pretrained", "class": self._class(type(obj), path), "folder": folder}
+        node.update(pretrained.describe(obj, lambda buffer, at: self._encode(buffer, f"{path}.{at}")))
+        return node
+
+    def _object(self, obj: Any, path: str) -> dict[str, Any]:
+        try:
+            registered = copyreg.dispatch_table.get(type(obj))
+            reduced: Any = registered(obj) if registered is not None else obj.__reduce_ex__(4)
+        except Exception as exc:
+            raise Unencodable(obj, path, f"{_article(obj)} ({_first_line(exc)})") from exc
+        if isinstance(reduced, str):
+            if found := home(obj, reduced):
+                self.globals.add(found.partition(":")[0])
+                return {"$": "global", "v": found}
+            raise Unencodable(obj, path, f"{_article(obj)} that is known by the name {reduced} only")
+        parts: list[Any] = [*reduced, None, None, None]
+        func, args, state, items, pairs = parts[:5]
+        if len(reduced) > 5 and reduced[5] is not None:
+            raise Unencodable(obj, path, f"{_article(obj)} with a way of its own to be restored")
+        node: dict[str, Any]
+        kwargs: dict[str, Any] = {}
+        if func is copyreg.__newobj_ex__:  # type: ignore[attr-defined]
+            cls, args, kwargs = args
+        elif func is copyreg.__newobj__:  # type: ignore[attr-defined]
+            cls, args = args[0], args[1:]
+        elif (called := global_path(func)) in CALLS:
+            node = {"$": "call", "v": called}
+            return self._filled(node, obj, args, {}, state, items, pairs, path)
+        else:
+            raise Unencodable(obj, path, f"{_article(obj)}, which can only be made by a call")
+        node = {"$": "object", "class": self._class(cls, path)}
+        return self._filled(node, obj, args, kwargs, state, items, pairs, path)
+
+    def _filled(
+        self,
+        node: dict[str, Any],
+        obj: Any,
+        args: Any,
+        kwargs: dict[str, Any],
+        state: Any,
+        items: Any,
+        pairs: Any,
+        path: str,
+    ) -> dict[str, Any]:
+        self._open.add(id(obj))
+        if args:
+            node["args"] = [self._encode(arg, f"{path}.args[{index}]") for index, arg in enumerate(args)]
+        if kwargs:
+            node["kwargs"] = [[key, self._encode(arg, f"{path}.{key}")] for key, arg in kwargs.items()]
+        self._open.discard(id(obj))
+        if state is not None:
+            self._state(node, obj, state, path)
+        if items is not None:
+            node["items"] = [self._encode(item, f"{path}[{index}]") for index, item in enumerate(items)]
+        if pairs is not None:
+            node["pairs"] = [
+                [self._encode(key, f"{path} key"), self._encode(value, _step(path, key))] for key, value in pairs
+            ]
+        return node
+
+    def _state(self, node: dict[str, Any], obj: Any, state: Any, path: str) -> None:
+        if type(state) is not dict or not all(type(key) is str for key in state):
+            node["other_state"] = self._encode(state, path)
+            return
+        if is_module(obj):
+            bare = bare_module()
+            state = {key: value for key, value in state.items() if not _is_bare(bare, key, value)}
+        node["state"] = {key: self._encode(value, f"{path}.{key}") for key, value in state.items()}
+
+
+_WRITERS: dict[type, Callable[[Encoder, Any, str], Any]] = {
+    list: Encoder._list,
+    dict: Encoder._dict,
+    OrderedDict: Encoder._dict,
+    tuple: lambda self, obj, path: self._items("tuple", obj, path),
+    set: Encoder._set,
+    frozenset: Encoder._set,
+    bytearray: lambda self, obj, path: {"$": "bytearray", "v": base64.b64encode(obj).decode()},
+    types.MethodType: Encoder._method,
+    functools.partial: Encoder._partial,
+}
+
+
+_TELLING = ("training", "_parameters", "_buffers", "_modules")
+
+
+def _is_bare(bare: dict[str, Any], key: str, value: Any) -> bool:
+    """Hook tables and the like that are empty, as in every new module."""
+    if key not in bare or key in _TELLING:
+        return False
+    return type(value) is type(bare[key]) and not value and not bare[key]
+
+
+def _key(path: str) -> str:
+    """`.encoder._parameters['weight']` -> encoder.weight, as in a state dict."""
+    parts = path.replace("['", ".").replace("']", "").replace("[", ".").replace("]", "").split(".")
+    hidden = ("_parameters", "_buffers", "_modules")
+    return ".".join(part for part in parts if part and part not in hidden)
+
+
+def _step(path: str, key: Any) -> str:
+    return f"{path}[{key!r}]"
+
+
+def _order(item: Any) -> tuple[str, str]:
+    return type(item).__name__, repr(item)
+
+
+def _article(obj: Any) -> str:
+    name = kind_of(obj)
+    return f"it is {'an' if name[:1].lower() in 'aeio' else 'a'} {name}"
+
+
+def _first_line(exc: BaseException) -> str:
+    return (str(exc) or type(exc).__name__).splitlines()[0]

@@ -1,0 +1,195 @@
+"""The batcher under random traffic, hang-ups and deaths, in simulated time: what must hold whatever happens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nbserve.config import ModelConfig
+from nbserve.gateway.batcher import Batcher
+from nbserve.gateway.cost import Cost, CostModel
+from nbserve.gateway.policy import TICK_S, batch_cap
+from nbserve.wire.frames import Flag
+from tests.unit.gateway.simulation import SimLoop, SimRequest, SimWorker
+
+
+@dataclass
+class Traffic:
+    """Gaps between arrivals in seconds; which requests hang up, and how long after; which batches kill a worker."""
+
+    gaps: list[float]
+    config: ModelConfig
+    workers: int = 1
+    cost: Cost = field(default_factory=lambda: Cost(0.004, 0.001))
+    hang_ups: dict[int, float] = field(default_factory=dict)
+    deaths: set[int] = field(default_factory=set)
+    known_cost: bool = True
+
+
+class World:
+    """One simulation, run to its end."""
+
+    def __init__(self, traffic: Traffic) -> None:
+        self.traffic = traffic
+        self.loop = SimLoop()
+        model = CostModel()
+        if traffic.known_cost:
+            model.seed((size, traffic.cost.predict_s(size)) for size in (1, 2, 4, 8, 16, 32))
+        loop: Any = self.loop
+        self.batcher = Batcher(traffic.config, loop=loop, cost_model=model, clock=self.loop.time)
+        self.workers = [SimWorker(i, self.loop, traffic.cost, traffic.deaths) for i in range(traffic.workers)]
+        self.admitted: list[SimRequest] = []
+        self.abandoned: set[str] = set()
+        self.refused = 0
+        for worker in self.workers:
+            worker.listener = self.batcher
+            ready: Any = worker
+            self.batcher.worker_ready(ready)
+        at_s = 0.0
+        for number, gap_s in enumerate(traffic.gaps):
+            at_s += gap_s
+            self.loop.call_later(at_s, self._arrive, number)
+
+    def run(self) -> World:
+        self.loop.run(self._check_instant)
+        return self
+
+    def _arrive(self, number: int) -> None:
+        request = SimRequest(number, self.loop)
+        if self.batcher.submit(request) is not None:
+            self.refused += 1
+            return
+        self.admitted.append(request)
+        if number in self.traffic.hang_ups:
+            self.loop.call_later(self.traffic.hang_ups[number], self._hang_up, request)
+
+    def _hang_up(self, request: SimRequest) -> None:
+        if request.answer is None:
+            self.abandoned.add(request.item.request_id)
+        self.batcher.abandon(request)
+
+    def _check_instant(self) -> None:
+        config = self.traffic.config
+        assert self.batcher._items <= config.max_queue_size
+        assert 0 <= self.batcher.queue_bytes <= config.max_queue_bytes
+        idle = [worker for worker in self.workers if worker.alive and not worker.busy]
+        if config.max_batch_delay_ms == 0 and idle:
+            assert self.batcher.queue_items == 0, "a worker is idle while requests wait"
+
+    def fresh(self) -> list[tuple[float, list[str], SimWorker]]:
+        """Batches of requests that were not tried before, in the order of dispatch."""
+        batches = [
+            (at_s, ids, worker) for worker in self.workers for at_s, ids, flags in worker.sent if not flags & Flag.RETRY
+        ]
+        return sorted(batches, key=lambda batch: (batch[0], int(batch[1][0])))
+
+
+configs = st.builds(
+    ModelConfig,
+    max_batch_size=st.integers(1, 16),
+    max_batch_delay_ms=st.sampled_from([0.0, 0.0, 5.0, 20.0]),
+    slo_ms=st.sampled_from([None, None, 40.0, 100.0]),
+    max_queue_size=st.sampled_from([3, 20, 1000]),
+    max_queue_bytes=st.sampled_from([2, 1000]),
+)
+traffics = st.builds(
+    Traffic,
+    gaps=st.lists(st.sampled_from([0.0, 0.0005, 0.002, 0.01, 0.05]), min_size=1, max_size=80),
+    config=configs,
+    workers=st.integers(1, 3),
+    cost=st.builds(Cost, st.sampled_from([0.0, 0.004]), st.sampled_from([0.0002, 0.002])),
+    hang_ups=st.dictionaries(st.integers(0, 79), st.sampled_from([0.0, 0.001, 0.02]), max_size=10),
+    deaths=st.sets(st.integers(1, 10), max_size=4),
+    known_cost=st.booleans(),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(traffics)
+def test_every_admitted_request_is_answered_exactly_once(traffic: Traffic) -> None:
+    world = World(traffic).run()
+    for request in world.admitted:
+        gone = request.item.request_id in world.abandoned
+        assert gone == (request.answer is None), request.item.request_id
+    assert world.batcher.queue_items == 0
+    assert world.batcher.queue_bytes == 0
+    assert world.batcher._batches == {}
+    assert sum(world.batcher.stats.requests.values()) == len(world.admitted) + world.refused
+    assert len(world.admitted) + world.refused == len(traffic.gaps)
+
+
+@settings(max_examples=200, deadline=None)
+@given(traffics)
+def test_requests_are_sent_in_the_order_they_came(traffic: Traffic) -> None:
+    order = [int(name) for _, names, _ in World(traffic).run().fresh() for name in names]
+    assert order == sorted(order)
+
+
+@settings(max_examples=200, deadline=None)
+@given(traffics)
+def test_batches_keep_to_their_size_and_retries_go_alone(traffic: Traffic) -> None:
+    world = World(traffic).run()
+    for worker in world.workers:
+        for _, names, flags in worker.sent:
+            assert len(names) <= (1 if flags & Flag.RETRY else traffic.config.max_batch_size)
+    tries: dict[str, int] = {}
+    for worker in world.workers:
+        for _, names, _ in worker.sent:
+            for name in names:
+                tries[name] = tries.get(name, 0) + 1
+    assert all(count <= 2 for count in tries.values())
+
+
+@settings(max_examples=200, deadline=None)
+@given(traffics)
+def test_a_request_waits_for_a_fuller_batch_no_longer_than_the_delay(traffic: Traffic) -> None:
+    """Whenever a batch goes out, its oldest had waited at most the delay, or no worker was idle meanwhile."""
+    world = World(traffic).run()
+    delay_s = traffic.config.max_batch_delay_ms / 1e3
+    arrived = {request.item.request_id: request.arrived_s for request in world.admitted}
+    ends = dict.fromkeys(world.workers, 0.0)
+    for at_s, names, worker in world.fresh():
+        mine = [sent for sent in worker.sent if sent[0] < at_s]
+        if mine and not traffic.deaths:
+            ends[worker] = mine[-1][0] + traffic.cost.predict_s(len(mine[-1][1]))
+        if not traffic.deaths:
+            assert at_s <= max(arrived[names[0]] + delay_s, ends[worker]) + TICK_S + 1e-9
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    gaps=st.lists(st.sampled_from([0.0, 0.0002, 0.001, 0.005]), min_size=20, max_size=200),
+    workers=st.integers(1, 3),
+    slo_ms=st.sampled_from([50.0, 100.0, 200.0]),
+)
+def test_with_an_exact_cost_model_answers_are_in_time_or_refused(
+    gaps: list[float], workers: int, slo_ms: float
+) -> None:
+    """Admission and expiry together: a 200 is never late."""
+    world = World(Traffic(gaps, ModelConfig(slo_ms=slo_ms, max_batch_size=16), workers)).run()
+    for request in world.admitted:
+        assert request.answer is not None
+        if request.answer.status == 200:
+            assert request.answered_s - request.arrived_s <= slo_ms / 1e3 + TICK_S
+        else:
+            assert request.answer.status == 503
+    answered = sum(request.answer.status == 200 for request in world.admitted if request.answer)
+    assert answered >= 1
+
+
+def test_under_overload_most_of_the_capacity_is_goodput() -> None:
+    """Twice what two workers can do, for two seconds: at least 90 % of the capacity comes out, in time."""
+    config = ModelConfig(slo_ms=72, max_batch_size=32)
+    cost = Cost(0.004, 0.00025)
+    capacity = 2 * 32 / cost.predict_s(32)
+    count = int(2 * capacity * 2)
+    world = World(Traffic([1 / (2 * capacity)] * count, config, workers=2, cost=cost)).run()
+    good = sum(
+        request.answer is not None and request.answer.status == 200 and request.answered_s - request.arrived_s <= 0.072
+        for request in world.admitted
+    )
+    assert good >= 0.9 * 2 * capacity
+    assert batch_cap(cost, config) == 32
