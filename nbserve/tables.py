@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from nbserve.wire.management import Event, GatewayStatus, ModelStatus
+from nbserve.wire.messages import WARMUP_REQUEST
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -83,7 +84,7 @@ def endpoints(rows: list[dict[str, Any]]) -> Any:
     table = _table("endpoint", "version", "state", "workers", "url", "owner", "gateway")
     for row in rows:
         version = f"{row['version']}{' (default)' if row['default'] else ''}"
-        name = row["owner"] or row["profile"]
+        name = PurePath(row["owner"]).name or row["profile"]
         table.add_row(row["name"], version, row["state"], str(row["workers"]), row["url"], name, row["gateway"])
     return table
 
@@ -144,9 +145,11 @@ def _model(model: ModelStatus) -> Any:
 
 
 def log_lines(event: Event) -> list[str]:
-    """One event as lines for a reader: `[digits #0 batch 17] text`; an error with the user's traceback."""
+    """One event as lines for a reader: `[digits #0 batch 17] text` or `[digits #0 warm-up] text`; errors with stack."""
     worker = f" #{event.worker}" if event.worker is not None else ""
     batch = f" batch {event.batch_id}" if event.batch_id is not None else ""
+    if set(event.request_ids) == {WARMUP_REQUEST}:
+        batch = " warm-up"
     mark = f"[{event.model}{worker}{batch}]"
     text = event.text.splitlines()
     if event.error is not None:

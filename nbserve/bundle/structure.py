@@ -1,9 +1,9 @@
 """Live objects <-> a tree of plain data: how values stand in a bundle without pickle.
 
 The form, and what both directions know: `encoder.py` writes (for capture), `decoder.py` reads (for `values.py`).
-A module or any other object becomes its class's name and its `__dict__`, tensors go to one safetensors file, arrays to .npy
-files, Hugging Face objects to the folder that `save_pretrained` writes. Reading makes objects with `cls.__new__` and
-sets their state: no constructor runs, and only the few calls in `CALLS` are ever made.
+A module or any other object becomes its class's name and its `__dict__`, tensors go to one safetensors file, arrays to
+.npy files, Hugging Face objects to the folder that `save_pretrained` writes. Reading makes objects with `cls.__new__`
+and sets their state: no constructor runs, and only the few calls in `CALLS` are ever made.
 
 The tree is JSON. What JSON has stands for itself; all else is an object with the key "$" saying what it is:
 
@@ -79,6 +79,7 @@ def home(obj: Any, name: str) -> str | None:
 
 
 def find(path: str) -> Any:
+    """What "module:qualified.name" is, where that module is loaded; None for nothing."""
     module, _, name = path.partition(":")
     found: Any = sys.modules.get(module)
     for part in name.split("."):
@@ -93,11 +94,13 @@ def kind_of(obj: Any) -> str:
 
 
 def is_module(obj: Any) -> bool:
+    """Is it an nn.Module?"""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(obj, torch.nn.Module)
 
 
 def bare_module() -> dict[str, Any]:
+    """The `__dict__` of a new nn.Module of this torch: the empty hook tables that trees leave out."""
     import torch
 
     return dict(vars(torch.nn.Module()))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import collections
 import functools
 import inspect
 import itertools
@@ -395,7 +396,8 @@ class Walker:
         if found is None:
             if (text := _named_tuple(cls)) is None:
                 raise NoSource(cls)
-            self._add(Node(name, "source", chain, f"import collections\n\n{name} = {text}"))
+            maker = self.refer(collections.namedtuple, "namedtuple", chain)
+            self._add(Node(name, "source", chain, f"{name} = {maker}{text}", hard={maker}))
             return
         definition = found.definition.node
         assert isinstance(definition, ast.ClassDef)
@@ -525,7 +527,7 @@ def _named_tuple(cls: type) -> str | None:
         return None
     defaults = tuple(getattr(cls, "_field_defaults", {}).values())
     try:
-        return f"collections.namedtuple({cls.__name__!r}, {list(fields)!r}, defaults={literal(defaults)})"
+        return f"({cls.__name__!r}, {list(fields)!r}, defaults={literal(defaults)})"
     except NotLiteral:
         return None
 

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, cast
 import msgspec
 from tornado.web import Application, HTTPError, RequestHandler
 
-from nbserve.errors import BadRequest, Forbidden, MethodNotAllowed, NbserveError, NotFound
+from nbserve.errors import BadRequest, Forbidden, LoadError, MethodNotAllowed, NbserveError, NotFound
 from nbserve.gateway.events import EventBus
 from nbserve.gateway.inference import check_name, request_id_of
 from nbserve.gateway.metrics import MetricsPage
@@ -145,6 +145,8 @@ class BaseHandler(RequestHandler):
         """Called by tornado: what is unexpected is logged with its error id by `write_error`."""
 
     def _body_for(self, status_code: int, exc: BaseException | None) -> ErrorBody:
+        if isinstance(exc, LoadError):
+            return _load_error(exc)
         if isinstance(exc, NbserveError):
             # whoever may manage models may see why one does not load, in every profile
             return error_body(exc.to_info(), development=True)
@@ -160,6 +162,15 @@ class BaseHandler(RequestHandler):
             for method in self.SUPPORTED_METHODS
             if getattr(type(self), method.lower()) is not getattr(RequestHandler, method.lower())
         ]
+
+
+def _load_error(exc: LoadError) -> ErrorBody:
+    """A load that failed: always of type LoadError, with the handler's own type in the message."""
+    info = exc.to_info()
+    body = error_body(info, development=True)
+    if info.type != "LoadError":
+        body.type, body.message = "LoadError", f"{info.type}: {info.message}"
+    return body
 
 
 def _http_error(exc: HTTPError, method: str) -> ErrorBody:

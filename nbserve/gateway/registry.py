@@ -21,6 +21,7 @@ from nbserve.errors import (
     Conflict,
     ErrorInfo,
     GatewayError,
+    LoadError,
     NbserveError,
     NotFound,
     RequestError,
@@ -135,8 +136,13 @@ class Registry:
         """The old version is going: the new one's other workers have room now."""
         await asyncio.wait([retired])
         async with self._locks[new.name]:
-            if new.state == "READY" and new.pool is not None:
+            if new.state != "READY" or new.pool is None:
+                return
+            try:
                 await new.pool.scale(plans)
+            except LoadError as exc:
+                if new.state == "READY":  # else: it was removed meanwhile
+                    new.emit("error", error=exc.to_info())
 
     async def _stop_first(self, new: ModelVersion, old: ModelVersion, plans: list[WorkerPlan]) -> None:
         """Not enough memory for both: the old version makes room, and comes back where the new one fails."""
@@ -146,9 +152,18 @@ class Registry:
         try:
             await new.load(plans)
         except BaseException:
-            await old.load(self._plan(old))
-            self._serve(old, default=True)
+            await self._bring_back(old)
             raise
+        self._forget(old)
+        old.emit("stage", stage="drained")
+
+    async def _bring_back(self, old: ModelVersion) -> None:
+        try:
+            await old.load(self._plan(old))
+        except NbserveError as exc:
+            self._fail(old, exc.to_info())
+        else:
+            self._serve(old, default=True)
 
     def _serve(self, entry: ModelVersion, *, default: bool) -> None:
         entry.state = "READY"

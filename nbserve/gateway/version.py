@@ -23,7 +23,7 @@ from nbserve.gateway.pool.placement import WorkerPlan
 from nbserve.gateway.pool.supervisor import Pool, Worker
 from nbserve.wire.frames import Flag
 from nbserve.wire.management import Event, ModelStatus, VersionState
-from nbserve.wire.messages import AnswerItem, RequestItem
+from nbserve.wire.messages import WARMUP_REQUEST, AnswerItem, RequestItem
 
 __all__ = ["ModelVersion", "Surroundings"]
 
@@ -155,7 +155,7 @@ class ModelVersion:
         await self._probe(worker, sample, largest, Flag.WARMUP)
 
     async def _probe(self, worker: Worker, sample: Sample, size: int, flags: Flag) -> Probe:
-        item = RequestItem(sample.content_type, "warmup", sample.route)
+        item = RequestItem(sample.content_type, WARMUP_REQUEST, sample.route)
         probe = await self.batcher.probe(worker, [item] * size, [sample.body] * size, flags)
         if len(probe.meta.items) != size:
             raise LoadError(f"worker {worker.id} gave {len(probe.meta.items)} answers to {size} samples")

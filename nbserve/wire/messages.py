@@ -11,7 +11,21 @@ import msgspec
 
 from nbserve.errors import ErrorInfo
 
-__all__ = ["AnswerItem", "AnswerMeta", "Hello", "Load", "MetricDelta", "Ready", "RequestItem", "Timings"]
+__all__ = [
+    "WARMUP_REQUEST",
+    "AnswerItem",
+    "AnswerMeta",
+    "Hello",
+    "Load",
+    "MetricDelta",
+    "Ready",
+    "RequestItem",
+    "Timings",
+]
+
+
+WARMUP_REQUEST = "warmup"
+"""Request id of the copies of the sample in the proof and the warm-up sweep."""
 
 
 class Hello(msgspec.Struct):

@@ -197,7 +197,11 @@ def test_other_ways_to_swap(gateway: Running, tmp_path: Path, name: str, swap: A
     gateway.client.register(str(make_bundle(tmp_path)), name=name, config=config)
     gateway.client.register(str(make_bundle(tmp_path, source=SECOND, sample=None)), name=name, config=config)
     assert gateway.predict(1, name).json() == {"echo": 1, "v": 2}
-    until(lambda: [len(one.workers) for one in versions(gateway, name)] == [2], "one version with two workers")
+
+    def two_ready() -> bool:
+        return [[worker.state for worker in one.workers] for one in versions(gateway, name)] == [["READY", "READY"]]
+
+    until(two_ready, "one version with two workers")
     assert any(swap in event.text for event in gateway.client.events(follow=False) if event.model == name)
 
 

@@ -27,6 +27,8 @@ def test_sizes(size: float, text: str) -> None:
 def test_prints_are_marked_with_worker_and_batch_line_by_line() -> None:
     event = Event(seq=1, at=0, kind="log", model="digits", worker=0, batch_id=17, text="one\ntwo\n")
     assert log_lines(event) == ["[digits #0 batch 17] one", "[digits #0 batch 17] two"]
+    event.request_ids = ["warmup", "warmup"]
+    assert log_lines(event)[0] == "[digits #0 warm-up] one"
     assert log_lines(Event(seq=1, at=0, kind="log", model="digits", text="loading")) == ["[digits] loading"]
 
 
