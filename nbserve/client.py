@@ -100,6 +100,11 @@ class Client:
         path = f"{_model_path(name, version)}?workers={workers}"
         return self._manage("PUT", path, ModelStatus, timeout_s=None)
 
+    def rollback(self, name: str, version: str = "") -> ModelStatus:
+        """Serve a replaced version again, the last one where none is named; returns when it serves."""
+        path = f"{_model_path(name, 'rollback')}?version={quote(version, safe='')}"
+        return self._manage("POST", path, ModelStatus, timeout_s=None)
+
     def set_default(self, name: str, version: str) -> ModelStatus:
         """Send the requests that name no version to this one."""
         return self._manage("PUT", f"{_model_path(name, version)}/set-default", ModelStatus)

@@ -104,6 +104,11 @@ class Endpoint:
         self._model = verbs.scale(self._served, workers)
         return self._model
 
+    def rollback(self, version: str = "") -> ModelStatus:
+        """Serve a replaced version again, the last one where none is named; returns when it serves."""
+        self._model = verbs.rollback(self._served, version)
+        return self._model
+
     def explain(self) -> Explanation:
         """What was captured, how, from which cell, and what the proof said."""
         return verbs.explain(self._served)

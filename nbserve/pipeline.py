@@ -52,6 +52,8 @@ class Outcome(NamedTuple):
     timings: Timings
     isolation_s: float = 0.0
     """Of these, spent on running parts of a failed batch again."""
+    memory_fits: int = 0
+    """Where memory ran out: the largest batch that may fit; else 0."""
 
 
 _Steps = Generator[Any, Any, list[Answer]]
@@ -116,7 +118,7 @@ class Pipeline:
                     else:
                         value = steps.send(value)
             except StopIteration as done:
-                return Outcome(done.value, clock.timings, clock.isolation_s)
+                return Outcome(done.value, clock.timings, clock.isolation_s, clock.memory_fits)
 
     async def run_async(self, items: Sequence[Item]) -> Outcome:
         """One batch, awaiting the steps of a coroutine handler. Cancelling the task ends it between steps."""
@@ -136,7 +138,7 @@ class Pipeline:
                 else:
                     value = steps.send(value)
         except StopIteration as done:
-            return Outcome(done.value, clock.timings, clock.isolation_s)
+            return Outcome(done.value, clock.timings, clock.isolation_s, clock.memory_fits)
 
     def _steps(self, items: Sequence[Item], clock: _Clock) -> _Steps:
         answers: list[Answer | None] = [None] * len(items)
@@ -165,8 +167,10 @@ class Pipeline:
             info = failure.answer.error or _lost()
             if len(rows) == 1:
                 return [_error(self._blame(rows[0], info))]
-            if not self._isolate or info.status == 507:  # more of the same would not help
+            if not self._isolate:
                 return [_error(info)] * len(rows)
+            if info.status == 507:
+                return (yield from self._in_halves(rows, clock))
         began = time.perf_counter()
 
         def run(indices: Sequence[int]) -> _Steps:
@@ -178,6 +182,15 @@ class Pipeline:
         answers = yield from isolate(len(rows), run, self._pace)
         clock.isolation_s += time.perf_counter() - began
         return answers
+
+    def _in_halves(self, rows: list[Row], clock: _Clock) -> _Steps:
+        """The batch was too large for the memory: smaller ones, and the gateway is told."""
+        middle = len(rows) // 2
+        clock.memory_fits = min(middle, clock.memory_fits or middle)
+        return [
+            *(yield from self._isolated(rows[:middle], clock)),
+            *(yield from self._isolated(rows[middle:], clock)),
+        ]
 
     def _together(self, rows: list[Row], clock: _Clock) -> _Steps:
         stage, began = "preprocess", time.perf_counter()
@@ -240,6 +253,7 @@ class _Clock:
     def __init__(self) -> None:
         self.timings = Timings()
         self.isolation_s = 0.0
+        self.memory_fits = 0
         self._last = time.perf_counter()
 
     def lap(self, name: str) -> None:

@@ -137,6 +137,11 @@ def scale(served: Served, workers: int) -> ModelStatus:
     return served.model()
 
 
+def rollback(served: Served, to: str = "") -> ModelStatus:
+    """Serve a replaced version again, the last one where none is named; returns when it serves."""
+    return served.client.rollback(served.name, to)
+
+
 def predict(
     served: Served, body: str | None = None, file: Path | None = None, content_type: str = ""
 ) -> tuple[str, bytes]:
@@ -287,6 +292,15 @@ _TABLE = (
             _JSON,
         ),
         ("nbserve scale digits 4",),
+        on="endpoint",
+    ),
+    Verb(
+        "rollback",
+        "Serve a version again that was replaced; the last one where none is named. Five are kept.",
+        rollback,
+        tables.status,
+        (_NAME, click.Argument(["to"], metavar="[VERSION]", required=False, default=""), _GATEWAY, _JSON),
+        ("nbserve rollback digits", "nbserve rollback digits 3"),
         on="endpoint",
     ),
     Verb(

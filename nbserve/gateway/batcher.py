@@ -10,16 +10,19 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import msgspec
 
 from nbserve.config import ModelConfig
 from nbserve.errors import ErrorInfo, LoadError
 from nbserve.gateway.cost import CostModel
 from nbserve.gateway.metrics import VersionStats
-from nbserve.gateway.policy import Dispatch, QueueView, Reject, WaitUntil, admit, count_expired, decide
+from nbserve.gateway.policy import Budget, Dispatch, QueueView, Reject, WaitUntil, admit, count_expired, decide
 from nbserve.gateway.pool.supervisor import Worker
 from nbserve.wire.frames import Buffer, Flag
 from nbserve.wire.messages import AnswerItem, AnswerMeta, RequestItem, Timings
@@ -31,6 +34,13 @@ log = logging.getLogger("nbserve.batcher")
 _batch_ids = itertools.count(1)
 
 _QUEUED, _SENT, _DONE = range(3)
+
+RETRIES_PER_S, RETRIES_AT_ONCE = 10.0, 200.0
+"""Requests whose worker died may be tried again at this rate (10/s is the floor of Finagle's retry budget)."""
+ISOLATION_SHARE, ISOLATION_AT_ONCE_S = 0.25, 1.0
+"""Seconds a second for finding bad requests in failed batches; when spent, requests go one by one for a while."""
+CLEAN_BATCHES = 50
+"""So many batches in a row that went well double a lowered batch cap."""
 
 
 class Answered(NamedTuple):
@@ -49,13 +59,14 @@ class Answered(NamedTuple):
 class Request:
     """One request on its way. The owner says in a subclass what to do with the answer."""
 
-    __slots__ = ("arrived_s", "body", "item", "parts", "state", "tried")
+    __slots__ = ("arrived_s", "body", "group", "item", "parts", "state", "tries")
 
     def __init__(self, item: RequestItem, body: bytes, arrived_s: float) -> None:
         self.item = item
         self.body = body
         self.arrived_s = arrived_s
-        self.tried = False
+        self.tries = 0
+        self.group: _Suspects | None = None
         self.state = _QUEUED
         self.parts: list[Buffer] | None = None
 
@@ -93,6 +104,17 @@ class _Batch:
         self.future = future
 
 
+class _Suspects:
+    """The requests of a batch whose worker died, now tried one by one: was it one of them, or were they too many?"""
+
+    __slots__ = ("guilty", "left", "size")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.left = size
+        self.guilty = False
+
+
 class Batcher:
     """Queue, idle workers and batches in flight of one version."""
 
@@ -121,6 +143,11 @@ class Batcher:
         self._scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._closing: str = ""
+        self._hopeless: str = ""
+        self._cap = config.max_batch_size
+        self._clean_batches = 0
+        self._retry_budget = Budget(RETRIES_PER_S, RETRIES_AT_ONCE)
+        self._isolation_budget = Budget(ISOLATION_SHARE * _workers_asked(config), ISOLATION_AT_ONCE_S)
         self._emptied: asyncio.Future[None] | None = None
 
     # -- requests ----------------------------------------------------------------------------------------------------
@@ -141,9 +168,11 @@ class Batcher:
             return self._refuse(Reject(self._closing, 1.0))
         size = len(request.body)
         cost = self.cost_model.cost
-        decision = admit(self._view(), size, len(self._ready), len(self._idle), cost, self.config)
+        # Workers that are being restarted count: the request waits for them, it is not refused.
+        workers = 0 if self._hopeless else max(1, len(self._ready))
+        decision = admit(self._view(), size, workers, len(self._idle), cost, self.config)
         if isinstance(decision, Reject):
-            return self._refuse(decision)
+            return self._refuse(decision if workers else Reject(self._hopeless, decision.retry_after_s))
         self._queue.append(request)
         self._items += 1
         self._bytes += size
@@ -154,7 +183,7 @@ class Batcher:
         """The client has gone: out of the queue, or its answer is dropped."""
         if request.state == _DONE:
             return
-        if request.state == _QUEUED and not request.tried:
+        if request.state == _QUEUED and not request.tries:
             self._items -= 1
             self._bytes -= len(request.body)
         elif request.state == _QUEUED:
@@ -187,7 +216,9 @@ class Batcher:
         self._send_retries()
         while True:
             self._drop_heads()
-            decision = decide(self._view(), self._clock(), len(self._idle), self.cost_model.cost, self.config)
+            now_s = self._clock()
+            limits = self._limits(now_s)
+            decision = decide(self._view(), now_s, len(self._idle), self.cost_model.cost, limits)
             if isinstance(decision, Dispatch):
                 self._dispatch(self._take(decision.size), Flag.NONE)
                 continue
@@ -195,6 +226,13 @@ class Batcher:
                 self._timer = self._loop.call_later(max(0.0, decision.at_s - self._clock()), self._wake)
             break
         self._check_empty()
+
+    def _limits(self, now_s: float) -> ModelConfig:
+        """The configuration, with a smaller batch where memory ran out or isolation has used up its time."""
+        cap = 1 if self._isolation_budget.is_spent(now_s) else self._cap
+        if cap == self.config.max_batch_size:
+            return self.config
+        return msgspec.structs.replace(self.config, max_batch_size=cap)
 
     def _drop_heads(self) -> None:
         """Take the abandoned and the expired off the front."""
@@ -250,19 +288,44 @@ class Batcher:
     # -- retries: a batch whose worker died --------------------------------------------------------------------------
 
     def _lose(self, batch: _Batch, info: ErrorInfo) -> None:
-        """Its requests get one more try, each alone; those that had it, or ran into the time limit, fail."""
+        """Its requests are tried again, each alone; those that had their tries, or ran into the time limit, fail."""
         if batch.future is not None:
             if not batch.future.done():
                 batch.future.set_exception(LoadError(info.message, info=info))
             return
-        for request in batch.requests:
-            if request.state == _DONE:
-                continue
-            if request.tried or info.status == 504:
+        now_s = self._clock()
+        waiting = [request for request in batch.requests if request.state != _DONE]
+        # The kernel's out-of-memory killer sends SIGKILL; every other end is one request's doing.
+        killed = info.details.get("exit_code") == -signal.SIGKILL
+        suspects = _Suspects(len(waiting)) if killed and len(waiting) > 1 else None
+        for request in waiting:
+            if request.group is not None:  # it was alone, and its worker died again
+                request.group.guilty = True
+            if request.tries >= self.config.retries or info.status == 504 or self._retry_budget.is_spent(now_s):
                 self._fail(request, info, batch=batch)
-            else:
-                request.tried, request.state, request.parts = True, _QUEUED, None
-                self._retries.append(request)
+                continue
+            self._retry_budget.spend(1, now_s)
+            request.tries += 1
+            request.group = request.group or suspects
+            request.state, request.parts = _QUEUED, None
+            self._retries.append(request)
+
+    def _cleared(self, suspects: _Suspects) -> None:
+        """One of a lost batch has gone through alone. If all do, it was not one of them: they were too many at once."""
+        suspects.left -= 1
+        if suspects.left == 0 and not suspects.guilty:
+            self._lower_cap(suspects.size // 2)
+
+    def _lower_cap(self, size: int) -> None:
+        self._cap = max(1, min(self._cap, size))
+        self._clean_batches = 0
+        log.warning("batches are at most %d for now: a larger one ran out of memory or killed its worker", self._cap)
+
+    def _raise_cap(self) -> None:
+        self._clean_batches += 1
+        if self._cap < self.config.max_batch_size and self._clean_batches >= CLEAN_BATCHES:
+            self._cap = min(self.config.max_batch_size, 2 * self._cap)
+            self._clean_batches = 0
 
     def _send_retries(self) -> None:
         while self._retries and self._idle:
@@ -273,6 +336,7 @@ class Batcher:
     def worker_ready(self, worker: Worker) -> None:
         """READY: freshly loaded, restarted, or resumed."""
         self._ready.add(worker)
+        self._hopeless = ""
         if worker not in self._busy:
             self._idle[worker] = self._clock()
             self._wake()
@@ -313,7 +377,18 @@ class Batcher:
         self.stats.count_batch(size, timings, transport_s)
         if clean and not batch.flags:
             self.cost_model.observe(size, round_trip_s)
+            self._raise_cap()
+        if meta.extra:
+            self._note_trouble(meta.extra, now_s)
         self._wake()
+
+    def _note_trouble(self, extra: dict[str, Any], now_s: float) -> None:
+        """The worker had to run parts of the batch again: for a bad request, or for want of memory."""
+        isolation_s = float(extra.get("isolation_s", 0.0))
+        self.stats.isolation_s += isolation_s
+        self._isolation_budget.spend(isolation_s, now_s)
+        if fits := int(extra.get("memory_fits", 0)):
+            self._lower_cap(fits)
 
     def batch_lost(self, worker: Worker, batch_id: int, info: ErrorInfo) -> None:
         """The worker died with this batch in hand."""
@@ -325,7 +400,7 @@ class Batcher:
 
     def no_more_workers(self, info: ErrorInfo) -> None:
         """All workers have failed for good: what waits is answered."""
-        message = f"no worker is ready: {info.message}"
+        self._hopeless = message = f"no worker is ready: {info.message}"
         self._fail_waiting(ErrorInfo(type="Unavailable", message=message, status=503, stage=info.stage))
 
     # -- warm-up -----------------------------------------------------------------------------------------------------
@@ -416,6 +491,8 @@ class Batcher:
     def _complete(self, request: Request, answered: Answered) -> None:
         request.state = _DONE
         request.body = b""
+        if request.group is not None:
+            self._cleared(request.group)
         self.stats.count_request(answered.status)
         try:
             request.answered(answered)
@@ -439,6 +516,11 @@ class Batcher:
     def _forget(self, batch: _Batch) -> None:
         self._batches.pop(batch.id, None)
         self._busy.pop(batch.worker, None)
+
+
+def _workers_asked(config: ModelConfig) -> int:
+    """Workers asked for; 1 where that is not a number."""
+    return config.workers if isinstance(config.workers, int) else 1
 
 
 def _stages(timings: Timings) -> Iterator[float]:

@@ -72,6 +72,7 @@ def make_app(services: Services, *, inference: bool, management: bool, metrics: 
         routes += [
             ("/models", ModelsHandler),
             (r"/models/([^/]+)", ModelHandler),
+            (r"/models/([^/]+)/rollback", RollbackHandler),
             (r"/models/([^/]+)/([^/]+)", ModelHandler),
             (r"/models/([^/]+)/([^/]+)/set-default", DefaultHandler),
             ("/status", StatusHandler),
@@ -324,6 +325,15 @@ class DefaultHandler(ManagementHandler):
         self.reply(self.registry.status(self.registry.set_default(name, check_name(version, "version"))))
 
 
+class RollbackHandler(ManagementHandler):
+    """POST /models/M/rollback?version=V: serve a replaced version again, the last one without V."""
+
+    async def post(self, name: str) -> None:
+        """Answered when it serves."""
+        entry = await self.registry.rollback(check_name(name), self.get_query_argument("version", ""))
+        self.reply(self.registry.status(entry))
+
+
 class StatusHandler(ManagementHandler):
     """GET /status."""
 
@@ -371,8 +381,6 @@ class EventsHandler(ManagementHandler):
             while data := await subscriber.next():
                 self.write(data)
                 await self._flush(lambda: subscriber.ended)
-                if subscriber.ended:
-                    break
         finally:
             bus.unsubscribe(subscriber)
 

@@ -41,7 +41,7 @@ class Histogram:
     __slots__ = ("bounds", "counts", "total")
 
     def __init__(self, bounds: Sequence[float] = BOUNDS_S) -> None:
-        self.bounds = tuple(bounds)
+        self.bounds = tuple(map(float, bounds))
         self.counts = [0] * (len(self.bounds) + 1)
         self.total = 0.0
 
@@ -89,13 +89,14 @@ class Histogram:
 class VersionStats:
     """Numbers of one model version."""
 
-    __slots__ = ("batch_sizes", "handler", "latency", "requests", "stages")
+    __slots__ = ("batch_sizes", "handler", "isolation_s", "latency", "requests", "stages")
 
     def __init__(self) -> None:
         self.requests: dict[int, int] = {}
         self.latency = Histogram()
         self.stages = {stage: Histogram() for stage in STAGES}
         self.batch_sizes: dict[int, int] = {}
+        self.isolation_s = 0.0
         self.handler = HandlerMetrics()
 
     def count_request(self, status: int) -> None:
@@ -235,6 +236,9 @@ class _Scrape(Collector):
         size = GaugeMetricFamily("nbserve_queue_bytes", "Bytes of the bodies that wait", labels=model)
         workers = GaugeMetricFamily("nbserve_workers", "Workers by state", labels=(*model, "state"))
         restarts = CounterMetricFamily("nbserve_worker_restarts", "Workers started again", labels=model)
+        isolation = CounterMetricFamily(
+            "nbserve_isolation_seconds", "Time spent on running parts of failed batches again", labels=model
+        )
         refused = CounterMetricFamily("nbserve_refused", "Answers of the gateway itself", labels=("status",))
         for view in views:
             who = (view.name, view.version)
@@ -250,9 +254,10 @@ class _Scrape(Collector):
             for state, count in view.workers.items():
                 workers.add_metric((*who, state), count)
             restarts.add_metric(who, view.restarts)
+            isolation.add_metric(who, view.stats.isolation_s)
         for status, count in self._refused.items():
             refused.add_metric((str(status),), count)
-        yield from (requests, latency, stages, sizes, items, size, workers, restarts, refused)
+        yield from (requests, latency, stages, sizes, items, size, workers, restarts, isolation, refused)
         yield from _handler_families(views)
 
 

@@ -18,6 +18,7 @@ from nbserve.gateway.cost import Cost
 
 __all__ = [
     "Admit",
+    "Budget",
     "Dispatch",
     "QueueView",
     "Reject",
@@ -66,6 +67,34 @@ class Reject(NamedTuple):
 
     reason: str
     retry_after_s: float
+
+
+class Budget:
+    """A token bucket: `rate` a second, at most `most`; may go below zero once, and is spent until it is above again.
+
+    For work that must not amplify: retries after a worker's death, the search for bad requests in a failed batch.
+    """
+
+    def __init__(self, rate: float, most: float) -> None:
+        self._rate = rate
+        self._most = most
+        self._left = most
+        self._at_s: float | None = None
+
+    def spend(self, amount: float, now_s: float) -> None:
+        """Take this much out."""
+        self._refill(now_s)
+        self._left -= amount
+
+    def is_spent(self, now_s: float) -> bool:
+        """Whether there is nothing left now."""
+        self._refill(now_s)
+        return self._left <= 0
+
+    def _refill(self, now_s: float) -> None:
+        if self._at_s is not None:
+            self._left = min(self._most, self._left + self._rate * (now_s - self._at_s))
+        self._at_s = now_s
 
 
 def decide(

@@ -11,11 +11,12 @@ import asyncio
 import logging
 from collections.abc import Coroutine, Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
 from nbserve.bundle import Bundle
+from nbserve.config import ModelConfig
 from nbserve.errors import (
     BadRequest,
     Conflict,
@@ -40,6 +41,17 @@ log = logging.getLogger("nbserve.gateway")
 
 Swap = Literal["blue-green", "rolling", "stop-first"]
 
+KEPT_VERSIONS = 5
+"""Replaced versions of a name that can be rolled back to."""
+
+
+class Replaced(NamedTuple):
+    """What it takes to serve a version again."""
+
+    version: str
+    bundle_path: Path
+    config: ModelConfig
+
 
 class Registry:
     """All versions of a gateway."""
@@ -52,6 +64,7 @@ class Registry:
         self._versions: dict[str, dict[str, ModelVersion]] = {}
         self._defaults: dict[str, ModelVersion] = {}
         self._last_number: dict[str, int] = {}
+        self._replaced: dict[str, list[Replaced]] = {}  # oldest first
         self._locks: dict[str, asyncio.Lock] = {}
         self._checked: set[tuple[str, str]] = set()
         self._background: set[asyncio.Task[None]] = set()
@@ -76,17 +89,46 @@ class Registry:
         if version in versions:
             raise Conflict(f"version {version} of {name} is {versions[version].state}", hint="choose another version")
         entry = versions[version] = ModelVersion(name, version, bundle, asked.config, self._around)
-        beside = bool(asked.version) and name in self._defaults
+        self._start(entry, beside=bool(asked.version) and name in self._defaults)
+        return entry
+
+    def _start(self, entry: ModelVersion, *, beside: bool) -> None:
         entry.task = asyncio.get_running_loop().create_task(self._bring_up(entry, beside=beside))
         entry.task.add_done_callback(lambda task: task.cancelled() or task.exception())
-        return entry
 
     async def register(self, asked: RegisterRequest) -> ModelVersion:
         """Load a version; returns when it serves. Raises what `begin` does, LoadError, ProofError; Conflict if aborted.
 
         A version that fails is not listed afterwards.
         """
-        entry = await self.begin(asked)
+        return await self._loaded(await self.begin(asked))
+
+    async def rollback(self, name: str, version: str = "") -> ModelVersion:
+        """Serve a replaced version again, the last one where none is named; returns when it serves.
+
+        It is loaded and proven like a new one; what it replaces can be rolled back to in turn.
+        Raises NotFound, Conflict, LoadError, ProofError.
+        """
+        replaced = self.kept(name)
+        old = next((one for one in replaced if version in ("", one.version)), None)
+        if old is None:
+            there = ", ".join(one.version for one in replaced) or "none"
+            raise NotFound(f"{name} has no such version to go back to; kept are: {there}")
+        bundle = await asyncio.to_thread(self._open, old.bundle_path)
+        versions = self._versions.setdefault(name, {})
+        if old.version in versions:
+            raise Conflict(f"version {old.version} of {name} is {versions[old.version].state}")
+        entry = versions[old.version] = ModelVersion(name, old.version, bundle, old.config, self._around)
+        self._start(entry, beside=False)
+        await self._loaded(entry)
+        self._replaced[name] = [one for one in self._replaced[name] if one is not old]
+        return entry
+
+    def kept(self, name: str) -> list[Replaced]:
+        """Replaced versions that can be rolled back to, the last one first."""
+        return self._replaced.get(name, [])[::-1]
+
+    async def _loaded(self, entry: ModelVersion) -> ModelVersion:
         assert entry.task is not None
         await asyncio.wait([entry.task])
         if entry.task.cancelled():
@@ -126,6 +168,9 @@ class Registry:
         else:
             await new.load(plans[:1] if mode == "rolling" else plans)
         self._serve(new, default=old is not None or new.name not in self._defaults)
+        if old is not None:
+            replaced = Replaced(old.version, old.bundle.path, old.config)
+            self._replaced[old.name] = [*self._replaced.get(old.name, []), replaced][-KEPT_VERSIONS:]
         if old is None or mode == "stop-first":
             return
         old.task = self._run(self._retire(old))
@@ -215,6 +260,7 @@ class Registry:
                 )
         else:
             entries = self.versions(name)
+            self._replaced.pop(name, None)
         await asyncio.gather(*(self._remove(entry, self._grace_s) for entry in entries))
 
     async def stop(self, grace_s: float) -> None:
@@ -302,7 +348,11 @@ class Registry:
 
     def status(self, entry: ModelVersion) -> ModelStatus:
         """A snapshot of one version."""
-        return entry.status(default=self._defaults.get(entry.name) is entry)
+        status = entry.status(default=self._defaults.get(entry.name) is entry)
+        kept = self.kept(entry.name)
+        status.kept = [one.version for one in kept]
+        status.kept_bundles = [str(one.bundle_path) for one in kept]
+        return status
 
     def statuses(self) -> list[ModelStatus]:
         """Of all versions, by name."""

@@ -65,6 +65,8 @@ class History:
 
     def _before(self, info: Any) -> None:
         number = self._ip.execution_count - (1 if info.store_history else 0)
+        if self.current is not None:  # a cell run by a cell: the count is ahead of the one that the user sees
+            number = self.current.number
         source = info.transformed_cell or info.raw_cell
         filename = self._ip.compile.get_code_name(info.raw_cell, source, number)
         self.cells.add(number, source, filename)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nbserve import errors
+from nbserve.bundle.garbage import collect
 from nbserve.client import Client
 from nbserve.config import ModelConfig
 from nbserve.discovery import home
@@ -87,6 +88,7 @@ class Serving:
             if asked.wait:
                 model = self._wait(client, model, asked, board)
                 _stop_elsewhere(client, asked.name)
+                collect(home() / "bundles", asked.name, _bundles_in_use())
                 board.ready()
             else:
                 board.leave()
@@ -167,6 +169,12 @@ class Serving:
         board = self._boards.get((event.model, event.version)) or self._loading.get(event.model)
         if board is not None:
             board.event(event)
+
+
+def _bundles_in_use() -> list[Path]:
+    """What any gateway of this user serves, or could roll back to."""
+    models = [model for gateway in Gateways() for model in gateway.status.models]
+    return [Path(path) for model in models for path in (model.bundle, *model.kept_bundles)]
 
 
 def check_name(name: str) -> None:

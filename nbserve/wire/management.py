@@ -83,6 +83,10 @@ class ModelStatus(msgspec.Struct, kw_only=True):
     """s(b) = a_s + c_s * b."""
     stages_s: dict[str, float] = msgspec.field(default_factory=dict)
     """Seconds each stage of becoming ready took."""
+    kept: list[str] = msgspec.field(default_factory=list)
+    """Replaced versions that can be rolled back to, the last one first."""
+    kept_bundles: list[str] = msgspec.field(default_factory=list)
+    """Their bundles, in the same order."""
     proof: dict[str, Any] = msgspec.field(default_factory=dict)
     """{"checked": bool, "max_difference": float, ...}"""
     error: ErrorInfo | None = None

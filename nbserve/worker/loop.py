@@ -138,7 +138,7 @@ class WorkerLoop:
             seed_everything(0)
         session.pipeline.set_on_stage(lambda stage: self._page.set_progress(frame.batch_id, stage))
         if session.pipeline.is_async:
-            self._run_task(frame.batch_id, self._run_async(frame.batch_id, items))
+            self._run_task(frame.batch_id, self._run_async(frame, items))
             return
         try:
             with self._guard(frame.batch_id):
@@ -146,14 +146,18 @@ class WorkerLoop:
         except BaseException as exc:
             outcome = self._interrupted(exc, len(items))
         self._answer(frame.batch_id, outcome)
+        if frame.flags & Flag.SEEDED:
+            seed_everything(None)
 
-    async def _run_async(self, batch_id: int, items: list[Item]) -> None:
+    async def _run_async(self, frame: Frame, items: list[Item]) -> None:
         assert self._session is not None
         try:
             outcome = await self._session.pipeline.run_async(items)
         except BaseException as exc:
             outcome = self._interrupted(exc, len(items))
-        self._answer(batch_id, outcome)
+        self._answer(frame.batch_id, outcome)
+        if frame.flags & Flag.SEEDED:
+            seed_everything(None)
 
     def _on_cancel(self, frame: Frame) -> None:
         """For coroutine handlers; a plain handler's batch is over by the time this frame is read."""
@@ -207,7 +211,8 @@ class WorkerLoop:
             AnswerItem(place, "error" if answer.error else "whole", answer.status, answer.content_type, answer.error)
             for place, answer in enumerate(outcome.answers)
         ]
-        extra = {"isolation_s": outcome.isolation_s} if outcome.isolation_s else {}
+        trouble = {"isolation_s": outcome.isolation_s, "memory_fits": outcome.memory_fits}
+        extra = {name: value for name, value in trouble.items() if value}
         meta = AnswerMeta(items, outcome.timings, self._session.pipeline.context.metrics.drain(), extra=extra)
         bodies = [answer.body for answer in outcome.answers]
         self._send(Frame(Kind.ANSWER, batch_id=batch_id, meta=encode_meta(meta), bodies=bodies))

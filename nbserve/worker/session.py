@@ -58,12 +58,16 @@ class Session:
             isolate=load.isolate,
         )
         self._enter("initialize")
+        if self.bundle.sample is not None:
+            seed_everything(0)  # as the notebook did before its run of the sample
         result = self.pipeline.initialize()
         return result if isinstance(result, Awaitable) else None
 
     def ready(self) -> Ready:
         """What this worker found itself to be, for the gateway to check against its plan."""
         self._enter("")
+        if self.bundle.sample is not None:
+            seed_everything(None)
         torch = sys.modules.get("torch")
         return Ready(
             pid=os.getpid(),
@@ -115,10 +119,14 @@ def resolve_device(device: str) -> str:
     return "cuda:0" if torch is not None and torch.cuda.is_available() else "cpu"
 
 
-def seed_everything(seed: int) -> None:
-    """Seeds of random, numpy and torch, as far as they are loaded: the proof of random handlers."""
-    random.seed(seed)
+def seed_everything(seed: int | None) -> None:
+    """Seeds of random, numpy and torch, as far as they are loaded; None = from the system's entropy.
+
+    0 for the proof of random handlers; entropy after it, or all workers would draw the same numbers.
+    """
+    value = int.from_bytes(os.urandom(4), "little") if seed is None else seed
+    random.seed(value)
     if numpy := sys.modules.get("numpy"):
-        numpy.random.seed(seed)
+        numpy.random.seed(value)
     if torch := sys.modules.get("torch"):
-        torch.manual_seed(seed)
+        torch.manual_seed(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -22,7 +23,7 @@ from nbserve.wire.management import ModelStatus
 from tests.benchmarks.scenarios import Scenario
 from tests.kernels import notebook
 
-__all__ = ["FirstAnswer", "Served", "commit", "first_answer", "machine", "serve", "tree_cpu_s", "versions"]
+__all__ = ["FirstAnswer", "Served", "check", "commit", "first_answer", "machine", "serve", "tree_cpu_s", "versions"]
 
 START_TIMEOUT_S = 120.0
 
@@ -59,12 +60,21 @@ def first_answer(scenario: Scenario, folder: Path) -> FirstAnswer:
         client = Client.of(record)
         model = client.model(scenario.name)
         answer_s = _timed(lambda: client.predict(scenario.name, scenario.bodies[0]))
+        check(scenario, client)
         bundle = folder / scenario.name
         if not bundle.exists():
             shutil.copytree(model.bundle, bundle)
         client.close()
         cells.run(f"%nbserve stop {scenario.name}")
     return FirstAnswer(load_ext_s, serve_s, answer_s, model.stages_s)
+
+
+def check(scenario: Scenario, client: Client) -> None:
+    """Ask with each body; raises ValueError where an answer is not the model's."""
+    for body in scenario.bodies:
+        _, answer = client.predict(scenario.name, body)
+        if not scenario.is_right(json.loads(answer)):
+            raise ValueError(f"{scenario.name} answered {answer[:100]!r} to {body[:100]!r}")
 
 
 def _timed(action: Callable[[], object]) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-__all__ = ["compare", "first_answers_table", "load_table", "markdown", "mean_batch", "summarize"]
+__all__ = ["compare", "first_answers_table", "items", "load_table", "markdown", "mean_batch", "summarize"]
 
 Row = dict[str, Any]
 
@@ -37,11 +37,15 @@ def summarize(runs: Sequence[Mapping[str, float]]) -> Row:
     return row
 
 
+def items(before: Mapping[str, int], after: Mapping[str, int]) -> int:
+    """Requests in the batches that a status counted between two readings."""
+    return sum(int(size) * (count - before.get(size, 0)) for size, count in after.items())
+
+
 def mean_batch(before: Mapping[str, int], after: Mapping[str, int]) -> float:
-    """Mean size of the batches that a status counted between two readings; 0 where there were none."""
-    gained = {int(size): count - before.get(size, 0) for size, count in after.items()}
-    batches = sum(gained.values())
-    return sum(size * count for size, count in gained.items()) / batches if batches else 0.0
+    """Mean size of the batches between two readings; 0 where there were none."""
+    batches = sum(after.values()) - sum(before.values())
+    return items(before, after) / batches if batches else 0.0
 
 
 def load_table(rows: Sequence[Row]) -> Table:

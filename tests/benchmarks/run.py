@@ -24,7 +24,7 @@ from typing import Any
 from rich.console import Console
 
 from tests.benchmarks import report
-from tests.benchmarks.endpoints import Served, commit, first_answer, machine, serve, versions
+from tests.benchmarks.endpoints import Served, check, commit, first_answer, machine, serve, versions
 from tests.benchmarks.scenarios import SCENARIOS, Scenario
 from tests.benchmarks.wrk import cores_for_load, load
 
@@ -78,6 +78,7 @@ def measure(scenario: Scenario, folder: Path, options: argparse.Namespace, conso
             log = folder / f"{scenario.name}-{batching}.log"
             endpoints[batching] = stack.enter_context(serve(bundle, scenario.name, log, extra))
         for endpoint in endpoints.values():
+            check(scenario, endpoint.client)
             load(endpoint.url, endpoint.token, scenario.bodies, connections=16, seconds=WARM_UP_S)
         for number in range(options.runs):
             for connections in options.connections:
@@ -92,12 +93,15 @@ def measure(scenario: Scenario, folder: Path, options: argparse.Namespace, conso
 
 
 def one_run(scenario: Scenario, endpoint: Served, connections: int, seconds: float) -> dict[str, float]:
-    """One load with its CPU seconds and batch sizes."""
+    """One load with its CPU seconds and batch sizes. Raises RuntimeError where wrk saw answers that no worker gave."""
     before, cpu_before = endpoint.model().batch_sizes, endpoint.cpu_s()
     cores = cores_for_load(endpoint.worker_cores())
     seen = load(endpoint.url, endpoint.token, scenario.bodies, connections=connections, seconds=seconds, cores=cores)
     cpu_s = endpoint.cpu_s() - cpu_before
     time.sleep(0.2)  # what was in flight when wrk left is not the next run's
+    after = endpoint.model().batch_sizes
+    if report.items(before, after) < seen.requests - seen.errors:
+        raise RuntimeError(f"{seen.requests} answers, {report.items(before, after)} of them from workers")
     return {
         "requests_per_s": seen.requests_per_s,
         "p50_ms": seen.p50_ms,
@@ -106,7 +110,7 @@ def one_run(scenario: Scenario, endpoint: Served, connections: int, seconds: flo
         "errors": seen.errors,
         "requests": seen.requests,
         "cpu_s_per_1000": cpu_s / seen.requests * 1000 if seen.requests else 0.0,
-        "batch_mean": report.mean_batch(before, endpoint.model().batch_sizes),
+        "batch_mean": report.mean_batch(before, after),
     }
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 __all__ = ["SCENARIOS", "Scenario"]
 
@@ -19,6 +22,8 @@ class Scenario:
     serve: str
     bodies: tuple[bytes, ...]
     """JSON; sent in turn."""
+    is_right: Callable[[Any], bool]
+    """Whether an answer can be one of this model's: rates of wrong answers mean nothing."""
 
 
 def _numbers(count: int) -> bytes:
@@ -37,6 +42,7 @@ def predict(batch):
     return batch
 """,
     bodies=(b'{"data": [1, 2, 3]}',),
+    is_right=lambda answer: answer == [1, 2, 3],
 )
 
 MLP = Scenario(
@@ -64,6 +70,7 @@ class MLP(Handler):
         return self.model(batch).softmax(-1)
 """,
     bodies=(_numbers(784),),
+    is_right=lambda answer: len(answer) == 10 and math.isclose(sum(answer), 1, abs_tol=1e-4),
 )
 
 TEXTS = (
@@ -104,6 +111,7 @@ class Embed(Handler):
         return torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1))
 """,
     bodies=tuple(json.dumps(text).encode() for text in TEXTS),
+    is_right=lambda answer: len(answer) == 384 and math.isclose(math.hypot(*answer), 1, abs_tol=1e-4),
 )
 
 SCENARIOS = {scenario.name: scenario for scenario in (NOOP, MLP, EMBED)}

@@ -33,7 +33,7 @@ def make_bundle(tmp_path: Path) -> MakeBundle:
         cells.add(count, text, filename)
         target = namespace[handler]
         captured = capture(target, name=name, namespace=namespace, cells=cells)
-        sample = run_sample(target, options["sample"], captured=captured) if "sample" in options else None
+        sample = run_sample(target, captured.kind, options["sample"], name=name) if "sample" in options else None
         return captured.write(tmp_path / "bundles", sample).path
 
     return make

@@ -377,7 +377,23 @@ def test_prints_reach_the_logs(gateway: Running, bundle: Path, name: str) -> Non
     assert event.worker == 0
     assert event.stream == "stdout"
     assert gateway.ask(f"GET /logs/{name}?lines=0").json() == []
+    texts = [event.text for event in gateway.client.logs(name)]
+    assert sum(text.count("initialize was here") for text in texts) == 1
     assert gateway.ask("GET /logs/nobody").status == 404
+
+
+def test_warm_up_does_not_flood_the_logs(gateway: Running, tmp_path: Path, name: str) -> None:
+    source = OBEDIENT.replace(
+        "def answer(self, payload):", "def answer(self, payload):\n        print('seen', flush=True)"
+    )
+    gateway.client.register(str(make_bundle(tmp_path, source=source)), name=name)
+    assert gateway.client.model(name).workers[0].batches > 2, "it was warmed up"
+    gateway.predict(1, name, "X-Request-Id: mine")
+
+    def ids() -> set[str]:
+        return {one for event in gateway.client.logs(name) if "seen" in event.text for one in event.request_ids}
+
+    assert until(lambda: "mine" in ids() and ids(), "the request's print is there") == {"nbserve-proof", "mine"}
 
 
 def test_a_handlers_failure_is_explained_and_reported(gateway: Running, bundle: Path, name: str) -> None:

@@ -19,8 +19,9 @@ SLOW_S = 0.6
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    limits = {"body_limit_bytes": BODY_LIMIT, "header_limit_bytes": HEADER_LIMIT, "slow_request_timeout_s": SLOW_S}
-    with running(**limits) as gateway:
+    with running(
+        body_limit_bytes=BODY_LIMIT, header_limit_bytes=HEADER_LIMIT, slow_request_timeout_s=SLOW_S
+    ) as gateway:
         gateway.client.register(str(make_bundle(tmp_path_factory.mktemp("bundles"))))
         yield gateway
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -207,34 +208,31 @@ def test_a_slow_reader_of_events_is_cut_off_and_harms_nobody(tmp_path: Path) -> 
     with running() as gateway:
         gateway.client.register(str(make_bundle(tmp_path)))
         with gateway.connect() as connection:
-            connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             connection.send(gateway.head("GET /events"))
             text = "x" * 60_000
-            for _ in range(250):  # 15 MB, of which the reader takes nothing
+            for _ in range(600):  # 36 MB, of which the reader takes nothing
                 gateway.predict({"print": text})
             assert gateway.predict(1).status == 200
-            rss = psutil.Process(gateway.process.pid).memory_info().rss
-            assert rss < 250e6
-            received = b""
-            while data := connection.sock.recv(1 << 20):
-                received += data
-        assert b"too slow" in received or b"0\r\n\r\n" not in received[-5:]
+            assert psutil.Process(gateway.process.pid).memory_info().rss < 250e6
+            received, tail = 0, b""
+            with contextlib.suppress(ConnectionResetError):  # it may have been cut off for good
+                while not tail.endswith(b"0\r\n\r\n") and (data := connection.sock.recv(1 << 20)):
+                    received, tail = received + len(data), (tail + data)[-1000:]
+        assert received < 30e6
+        assert b"too slow" in tail or not tail.endswith(b"0\r\n\r\n")
 
 
 def test_the_event_stream_ends_with_the_gateway(tmp_path: Path) -> None:
     with running() as gateway:
         texts: list[str] = []
-        started = threading.Event()
 
         def follow() -> None:
-            started.set()
             texts.extend(event.text for event in gateway.client.events())
 
         thread = threading.Thread(target=follow)
         thread.start()
-        started.wait()
-        until(lambda: gateway.ask("GET /ping").status == 200, "it answers")
-        time.sleep(0.2)
+        gateway.client.register(str(make_bundle(tmp_path)))
+        until(lambda: texts, "the reader reads")
         gateway.process.terminate()
         thread.join(20)
         assert not thread.is_alive()

@@ -13,12 +13,13 @@ from typing import Any
 import psutil
 import pytest
 
+from nbserve.bundle import Bundle
 from nbserve.config import ModelConfig
 from nbserve.errors import ErrorInfo, LoadError
 from nbserve.gateway.pool.placement import Demand, plan
 from nbserve.gateway.pool.supervisor import Pool, Worker
 from nbserve.gateway.pool.topology import read_topology
-from nbserve.wire.frames import Buffer
+from nbserve.wire.frames import Buffer, Flag
 from nbserve.wire.management import Event
 from nbserve.wire.messages import AnswerMeta, RequestItem
 
@@ -454,5 +455,31 @@ def test_crash_loop_ends_in_failed_with_the_reason(
             assert worker.error.message == "only once"
             assert worker.error.where.startswith("In[1]")
             assert worker.restarts == 2
+
+    asyncio.run(main())
+
+
+def test_random_in_initialize_is_seeded_for_the_proof_and_free_afterwards(make_bundle: Any, runtime: Path) -> None:
+    source = """
+        import random
+        class H:
+            def initialize(self, context):
+                self.drawn = random.random()
+            def inference(self, batch):
+                return [[self.drawn, random.random()] for _ in batch]
+    """
+    bundle = make_bundle(source, sample=1)
+    expected = json.loads(Bundle.open(bundle).sample.expected_body)
+
+    async def main() -> None:
+        async with running(bundle, runtime, workers=2) as (pool, listener):
+            seeded, free = [], []
+            for worker in pool.workers:
+                worker.send(worker.id + 1, [RequestItem("application/json", "r")], [b"1"], Flag.SEEDED)
+                seeded.append((await listener.next("answered"))[1][0])
+                send(worker, worker.id + 10, 1)
+                free.append((await listener.next("answered"))[1][0][1])
+            assert seeded == [expected, expected]
+            assert free[0] != free[1]
 
     asyncio.run(main())

@@ -207,15 +207,39 @@ def test_handler_may_refuse_a_request_itself() -> None:
     assert [answer.status for answer in answers] == [200, 400]
 
 
-def test_out_of_memory_is_507_and_not_tried_again() -> None:
+def test_out_of_memory_is_tried_in_halves_and_told() -> None:
     calls = []
 
     def predict(batch: list[int]) -> list[int]:
         calls.append(len(batch))
-        raise MemoryError
+        if len(batch) > 2:
+            raise MemoryError
+        return batch
 
-    answers = build(predict).run(items(1, 2)).answers
-    assert [answer.status for answer in answers] == [507, 507]
+    outcome = build(predict).run(items(*range(8)))
+    assert bodies(outcome.answers) == list(range(8))
+    assert calls == [8, 4, 2, 2, 4, 2, 2]
+    assert outcome.memory_fits == 2
+
+
+def test_one_that_needs_too_much_memory_alone_is_507() -> None:
+    def predict(batch: list[int]) -> list[int]:
+        if 3 in batch:
+            raise MemoryError
+        return batch
+
+    outcome = build(predict).run(items(*range(4)))
+    assert bodies(outcome.answers) == [0, 1, 2, 507]
+
+
+def test_without_isolation_the_whole_batch_fails() -> None:
+    calls = []
+
+    def predict(batch: list[int]) -> list[int]:
+        calls.append(len(batch))
+        raise ValueError("no")
+
+    assert bodies(build(predict, isolate=False).run(items(1, 2)).answers) == [500, 500]
     assert calls == [2]
 
 

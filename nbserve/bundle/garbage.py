@@ -1,0 +1,28 @@
+"""Removes bundles that nothing needs any more. Called by notebook/serve.py after a version has come to serve."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+
+__all__ = ["KEPT_BUNDLES", "collect"]
+
+KEPT_BUNDLES = 5
+"""The newest ones of a name stay, whether a gateway knows them or not: as many as can be rolled back to."""
+
+
+def collect(root: Path, name: str, in_use: Collection[Path]) -> list[Path]:
+    """Remove the bundles `<name>-<digest>` under `root` but those in use and the newest; what was removed.
+
+    in_use: bundles that a gateway serves or could roll back to. Mapped weights of a removed bundle stay readable.
+    """
+    pattern = re.compile(re.escape(name) + r"-[0-9a-f]{12}")
+    found = [path for path in root.iterdir() if pattern.fullmatch(path.name)] if root.is_dir() else []
+    found.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    used = {path.resolve() for path in in_use}
+    surplus = [path for path in found[KEPT_BUNDLES:] if path.resolve() not in used]
+    for path in surplus:
+        shutil.rmtree(path, ignore_errors=True)  # another notebook may be removing it too
+    return surplus

@@ -1,0 +1,129 @@
+"""What is counted, and how it reads in Prometheus' text."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+
+from nbserve.gateway.metrics import BOUNDS_S, MAX_SERIES, Histogram, MetricsPage, VersionStats, VersionView
+from nbserve.metrics import Metrics
+from nbserve.wire.messages import MetricDelta, Timings
+
+
+def view(stats: VersionStats, name: str = "m", version: str = "1") -> VersionView:
+    return VersionView(name, version, stats, 3, 700, {"READY": 2}, 1)
+
+
+def scrape(*views: VersionView) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    """Every sample of a page, read by Prometheus' own parser."""
+    body, content_type = MetricsPage(lambda: views).render()
+    assert content_type.startswith("text/plain")
+    samples = {}
+    for family in text_string_to_metric_families(body.decode()):
+        for sample in family.samples:
+            key = (sample.name, tuple(sorted(sample.labels.items())))
+            assert key not in samples, "a sample must be there once"
+            samples[key] = sample.value
+    return samples
+
+
+MINE = (("model", "m"), ("version", "1"))
+
+
+def test_our_own_numbers() -> None:
+    stats = VersionStats()
+    stats.count_request(200)
+    stats.count_request(200)
+    stats.count_request(503)
+    stats.count_batch(2, Timings(0.001, 0.002, 0.003, 0.004, 0.005), 0.006)
+    stats.latency.add(0.02)
+    samples = scrape(view(stats))
+    assert samples["nbserve_requests_total", (MINE[0], ("status", "200"), MINE[1])] == 2
+    assert samples["nbserve_batch_size_count", MINE] == 1
+    assert samples["nbserve_batch_size_sum", MINE] == 2
+    assert samples["nbserve_batch_size_bucket", (("le", "2.0"), *MINE)] == 1
+    assert samples["nbserve_batch_size_bucket", (("le", "1.0"), *MINE)] == 0
+    assert samples["nbserve_stage_seconds_sum", (MINE[0], ("stage", "inference"), MINE[1])] == pytest.approx(0.006)
+    assert samples["nbserve_request_seconds_bucket", (("le", "0.025"), *MINE)] == 1
+    assert samples["nbserve_request_seconds_bucket", (("le", "0.01"), *MINE)] == 0
+    assert samples["nbserve_queue_items", MINE] == 3
+    assert samples["nbserve_queue_bytes", MINE] == 700
+    assert samples["nbserve_workers", (MINE[0], ("state", "READY"), MINE[1])] == 2
+    assert samples["nbserve_worker_restarts_total", MINE] == 1
+    assert stats.by_class() == {"2xx": 2, "5xx": 1}
+
+
+def test_a_handlers_own_metrics_are_added_up_over_its_workers() -> None:
+    stats = VersionStats()
+    for worker in (0, 1):
+        metrics = Metrics()
+        for _ in range(2):  # two answers each
+            metrics.counter("pages", "Pages read").inc(2, kind="a4")
+            metrics.gauge("level").set(worker + 5)
+            metrics.histogram("sizes", buckets=[1, 10]).observe(3)
+            stats.handler.take(worker, metrics.drain())
+    samples = scrape(view(stats))
+    assert samples["pages_total", (("kind", "a4"), *MINE)] == 8
+    assert samples["level", (*MINE, ("worker", "0"))] == 5
+    assert samples["level", (*MINE, ("worker", "1"))] == 6
+    assert samples["sizes_bucket", (("le", "10.0"), *MINE)] == 4
+    assert samples["sizes_sum", MINE] == 12
+
+
+def test_two_models_with_the_same_metric_are_one_family() -> None:
+    first, second, third = VersionStats(), VersionStats(), VersionStats()
+    first.handler.take(0, [MetricDelta("counter", "pages_total", "", "", [1.0])])
+    second.handler.take(0, [MetricDelta("counter", "pages", "", "", [2.0], {"kind": "x"})])
+    third.handler.take(0, [MetricDelta("gauge", "pages", "", "", [9.0])])
+    samples = scrape(view(first), view(second, "n"), view(third, "o"))
+    assert samples["pages_total", (("kind", ""), *MINE)] == 1
+    assert samples["pages_total", (("kind", "x"), ("model", "n"), ("version", "1"))] == 2
+    assert not [key for key in samples if ("model", "o") in key[1] and key[0].startswith("pages")]
+
+
+def test_labels_and_names_that_would_break_the_page_are_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    stats = VersionStats()
+    with caplog.at_level(logging.WARNING):
+        stats.handler.take(0, [MetricDelta("counter", "no spaces\n", "", "", [1.0])] * 2)
+        stats.handler.take(0, [MetricDelta("counter", "nbserve_requests", "", "", [1.0])])
+        stats.handler.take(0, [MetricDelta("counter", "fine", 'a "help"\n text', "", [1.0], {"bad label": "x"})])
+        stats.handler.take(0, [MetricDelta("counter", "fine", 'a "help"\n text', "", [1.0], {"model": 'a"\n}'})])
+    samples = scrape(view(stats))
+    assert samples["fine_total", (("handler_model", 'a"\n}'), *MINE)] == 1
+    assert len(caplog.records) == 3, "each is named once"
+
+
+def test_a_request_id_as_a_label_does_not_fill_memory() -> None:
+    stats = VersionStats()
+    for i in range(MAX_SERIES + 50):
+        stats.handler.take(0, [MetricDelta("counter", "seen", "", "", [1.0], {"request": str(i)})])
+    assert len(list(stats.handler)) == MAX_SERIES
+
+
+def test_openmetrics_is_spoken_too_and_names_can_be_picked() -> None:
+    page = MetricsPage(lambda: [view(VersionStats())])
+    page.count_refused(404)
+    body, content_type = page.render("application/openmetrics-text; version=1.0.0")
+    assert content_type.startswith("application/openmetrics-text")
+    assert body.endswith(b"# EOF\n")
+    picked, _ = page.render("", ["nbserve_refused_total"])
+    assert b'nbserve_refused_total{status="404"} 1.0' in picked
+    assert b"nbserve_queue" not in picked
+
+
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=50))
+def test_quantiles_are_upper_bounds(values: list[float]) -> None:
+    histogram = Histogram()
+    for value in values:
+        histogram.add(value)
+    assert histogram.count == len(values)
+    middle = sorted(values)[(len(values) - 1) // 2]
+    assert histogram.quantile(0.5) >= min(middle, BOUNDS_S[-1])
+    assert histogram.minus(histogram.copy()).count == 0
+    cumulative = [count for _, count in histogram.buckets()]
+    assert cumulative == sorted(cumulative)
+    assert cumulative[-1] == len(values)
