@@ -104,9 +104,9 @@ class Endpoint:
         self._model = verbs.scale(self._served, workers)
         return self._model
 
-    def rollback(self, version: str = "") -> ModelStatus:
+    def rollback(self, to: str = "") -> ModelStatus:
         """Serve a replaced version again, the last one where none is named; returns when it serves."""
-        self._model = verbs.rollback(self._served, version)
+        self._model = verbs.rollback(self._served, to)
         return self._model
 
     def explain(self) -> Explanation:

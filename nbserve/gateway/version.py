@@ -27,8 +27,6 @@ from nbserve.wire.messages import WARMUP_REQUEST, AnswerItem, RequestItem
 
 __all__ = ["ModelVersion", "Surroundings"]
 
-WARMUP_ID = "nbserve-warmup"
-"""Request id of warm-up items. What a handler prints for them is left out; the proof's prints are shown."""
 SWEEP_BUDGET_S = 0.25
 """Time for warm-up batches beyond the first; the sweep ends at the size that would not fit into it."""
 
@@ -171,8 +169,6 @@ class ModelVersion:
 
     def _emit(self, event: Event) -> None:
         """The pool's events; where the last worker is given up, what waits for one is answered."""
-        if event.kind == "log" and event.request_ids[:1] == [WARMUP_ID]:
-            return
         self._around.emit(event)
         if event.kind != "state" or event.state != "FAILED" or self.pool is None or self.state != "READY":
             return
