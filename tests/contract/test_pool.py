@@ -483,3 +483,34 @@ def test_random_in_initialize_is_seeded_for_the_proof_and_free_afterwards(make_b
             assert free[0] != free[1]
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 8, 13, 21, 34])
+def test_a_start_can_be_cancelled_at_any_moment(echo: Path, runtime: Path, turns: int) -> None:
+    """After so many turns of the loop: nothing hangs, nothing is left (checked by `running`)."""
+
+    async def main() -> None:
+        plans = plan(read_topology(), [Demand("m", 2)])["m"]
+        pool = Pool(
+            bundle_path=echo,
+            name="m",
+            version="1",
+            config=ModelConfig(workers=2),
+            plans=plans,
+            listener=Listener(),
+            emit=lambda _event: None,
+            runtime_dir=runtime,
+            development=True,
+        )
+        start = asyncio.create_task(pool.start())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        start.cancel()
+        async with asyncio.timeout(DEADLINE_S):
+            with pytest.raises(asyncio.CancelledError):
+                await start
+            await pool.stop(1.0)
+        assert [worker.pid for worker in pool.workers] == [None, None]
+        assert not [name for name in os.listdir(runtime) if name.startswith("w")]
+
+    asyncio.run(main())

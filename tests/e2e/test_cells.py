@@ -333,7 +333,7 @@ def test_logs_are_followed_until_interrupted(kernel: Kernel, doubler: str) -> No
 
     ran = kernel.run("%nbserve logs doubler -f", during=interrupt_when_shown)
     assert ran.status == "ok"
-    assert "[doubler #0 batch " in "".join(followed)
+    assert "[doubler #0 warm-up] got 1" in "".join(followed)
 
 
 def test_help_and_completion(kernel: Kernel, doubler: str) -> None:

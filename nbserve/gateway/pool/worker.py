@@ -149,7 +149,7 @@ class Worker:
         oom_kills = read_memory().oom_kills
         watch = self._loop.create_task(self._watch_memory())
         try:
-            await self._spawn()
+            await self._spawned()
             self._stage("start")
             await asyncio.wait([self._loaded], timeout=self._spec.config.startup_timeout_s)
             if not self._loaded.done():
@@ -163,6 +163,25 @@ class Worker:
             if self.error.type == "WorkerDied":
                 obituary.explain_memory(self.error, self._peak_rss_bytes, read_memory(), oom_kills)
             raise LoadError(self.error.message, info=self.error) from None
+
+    async def _spawned(self) -> None:
+        """Start the process, to the end even when cancelled: half a start could not be stopped."""
+        spawn = self._loop.create_task(self._spawn())
+        try:
+            await asyncio.shield(spawn)
+        except BaseException as exc:
+            await asyncio.wait([spawn])
+            failure = spawn.exception()
+            if failure is not None:
+                self._life.move("died")
+                await self._end_prints()
+                self._gone.set()
+            if failure is exc:
+                message = f"the worker's kernel could not be started: {type(exc).__name__}: {exc}"
+                raise LoadError(
+                    message, info=ErrorInfo(type=type(exc).__name__, message=message, stage="start")
+                ) from exc
+            raise
 
     async def _spawn(self) -> None:
         spec, runtime = self._spec, self._spec.runtime_dir
