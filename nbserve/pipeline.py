@@ -239,11 +239,12 @@ class Pipeline:
         seen = "is ragged or not numbers" if shape is None else f"has shape {list(shape)}"
         return ErrorInfo(
             type="BadRequest",
-            message=f"the payload {seen}, the sample's is {list(self._sample_shape)} ({info.type}: {info.message})",
+            message=f"the payload {seen}, the sample's is {list(self._sample_shape)}",
             status=400,
             where=info.where,
             stage=info.stage,
             traceback=info.traceback,
+            details={"cause": f"{info.type}: {info.message}"},
         )
 
 
