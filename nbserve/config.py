@@ -6,11 +6,14 @@ Both are frozen; unknown keys are errors, not silence.
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 import msgspec
 
 __all__ = ["PROFILES", "GatewayConfig", "ModelConfig", "ProfileName"]
+
+_RANGE = re.compile(r"(\d+):(\d+)")
 
 ProfileName = Literal["notebook", "server", "container"]
 
@@ -21,8 +24,8 @@ BODY_LIMIT_BYTES = 6_553_500
 class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How one model version is served. Times are in the unit of their suffix."""
 
-    workers: int | Literal["auto"] = 1
-    """Kernels to run; auto = usable cores / threads."""
+    workers: int | str = 1
+    """Kernels to run; "auto" = usable cores / threads; "1:4" = between these, following the time that requests wait."""
     threads: int | None = None
     """Compute threads a worker (intra-op); None = usable cores / workers."""
     max_batch_size: int = 32
@@ -48,7 +51,19 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_rss_bytes: int | None = None
     """A worker is replaced by a fresh one when its memory has grown over this."""
 
+    @property
+    def worker_range(self) -> tuple[int, int] | None:
+        """(least, most) where the number of workers follows the load, else None."""
+        match = _RANGE.fullmatch(self.workers) if isinstance(self.workers, str) else None
+        return (int(match[1]), int(match[2])) if match else None
+
     def __post_init__(self) -> None:
+        if isinstance(self.workers, str) and self.workers.isdigit():  # as a query parameter has it
+            msgspec.structs.force_setattr(self, "workers", int(self.workers))
+        if isinstance(self.workers, str) and self.workers != "auto":
+            bounds = self.worker_range
+            if bounds is None or not 1 <= bounds[0] <= bounds[1]:
+                raise ValueError(f"workers must be a number, auto or MIN:MAX, not {self.workers!r}")
         positive = {
             "max_batch_size": self.max_batch_size,
             "response_timeout_s": self.response_timeout_s,

@@ -5,6 +5,7 @@ Read by the table of verbs (CLI and line magic) and by the cell magic.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,17 +21,17 @@ _DEFAULTS = ModelConfig()
 
 
 class _WorkerCount(click.ParamType[Any]):
-    """A number of workers, or `auto`."""
+    """A number of workers, `auto`, or a range."""
 
-    name = "N|auto"
+    name = "N|auto|MIN:MAX"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
-        if value == "auto" or isinstance(value, int):
+        if value == "auto" or isinstance(value, int) or re.fullmatch(r"\d+:\d+", value):
             return value  # type: ignore[no-any-return]
         try:
             return int(value)
         except ValueError:
-            self.fail(f"{value!r} is neither a number nor 'auto'", param, ctx)
+            self.fail(f"{value!r} is neither a number nor 'auto' nor MIN:MAX", param, ctx)
 
 
 class _Assignment(click.ParamType[Any]):
@@ -56,7 +57,7 @@ def _option(name: str, kind: Any, help_: str, **settings: Any) -> click.Option:
 
 
 MODEL_OPTIONS: tuple[click.Option, ...] = (
-    _option("--workers", _WorkerCount(), "Worker kernels; auto = usable cores / threads."),
+    _option("--workers", _WorkerCount(), "Worker kernels; auto = usable cores / threads; MIN:MAX follows the load."),
     _option("--threads", int, "Compute threads of a worker.", show_default="usable cores / workers", metavar="N"),
     _option("--max-batch-size", int, "Most requests in one batch.", metavar="N"),
     _option(

@@ -24,7 +24,7 @@ from nbserve.wire.codec import decode_row, encode_value, shape_of
 from nbserve.wire.frames import Buffer
 from nbserve.wire.messages import Timings
 
-__all__ = ["Answer", "Item", "Outcome", "Pipeline"]
+__all__ = ["Answer", "DeviceLost", "Item", "Outcome", "Pipeline", "is_device_lost"]
 
 
 class Item(NamedTuple):
@@ -214,6 +214,8 @@ class Pipeline:
                 )
             clock.lap("postprocess_s")
         except Exception as exc:
+            if is_device_lost(exc):
+                raise DeviceLost(f"{type(exc).__name__}: {exc}") from exc
             clock.lap(f"{stage}_s")
             raise BatchFailed(_error(describe(exc, self._locate, stage=stage))) from exc
         self._pace.record(len(rows), time.perf_counter() - began)
@@ -246,6 +248,20 @@ class Pipeline:
             traceback=info.traceback,
             details={"cause": f"{info.type}: {info.message}"},
         )
+
+
+class DeviceLost(BaseException):
+    """The accelerator reported an error after which every further call in this process fails too."""
+
+
+def is_device_lost(exc: BaseException) -> bool:
+    """Sticky errors, such as a device-side assert. Out of memory is none: the process can go on.
+
+    torch raises AcceleratorError, a RuntimeError, with a message that starts with "CUDA error:" (torch.cuda's docs).
+    """
+    if type(exc).__name__ == "OutOfMemoryError":
+        return False
+    return type(exc).__name__ == "AcceleratorError" or (isinstance(exc, RuntimeError) and "CUDA error:" in str(exc))
 
 
 class _Clock:

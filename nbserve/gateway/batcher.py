@@ -140,6 +140,7 @@ class Batcher:
         self._idle: dict[Worker, float] = {}  # -> idle since; longest idle first
         self._busy: dict[Worker, int] = {}
         self._batches: dict[int, _Batch] = {}
+        self._busy_s = 0.0
         self._scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._closing: str = ""
@@ -161,6 +162,17 @@ class Batcher:
     def queue_bytes(self) -> int:
         """Bytes of the bodies that wait."""
         return self._bytes
+
+    @property
+    def oldest_wait_s(self) -> float:
+        """How long the oldest request has waited for a worker."""
+        return self._clock() - self._queue[0].arrived_s if self._items else 0.0
+
+    @property
+    def busy_s(self) -> float:
+        """Worker-seconds of work since the start, batches in flight included."""
+        now_s = self._clock()
+        return self._busy_s + sum(now_s - batch.sent_s for batch in self._batches.values())
 
     def submit(self, request: Request) -> Reject | None:
         """Take a request, or say why not; `request.answered` is called once it was taken."""
@@ -514,7 +526,8 @@ class Batcher:
             self._idle[batch.worker] = now_s
 
     def _forget(self, batch: _Batch) -> None:
-        self._batches.pop(batch.id, None)
+        if self._batches.pop(batch.id, None) is not None:
+            self._busy_s += self._clock() - batch.sent_s
         self._busy.pop(batch.worker, None)
 
 

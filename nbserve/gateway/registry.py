@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Coroutine, Iterable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -28,6 +29,7 @@ from nbserve.errors import (
     RequestError,
     Unavailable,
 )
+from nbserve.gateway.autoscale import TICK_S, Autoscaler, Load
 from nbserve.gateway.inference import Route, check_name
 from nbserve.gateway.metrics import Histogram, VersionView
 from nbserve.gateway.pool.placement import Demand, WorkerPlan, describe, plan
@@ -216,6 +218,8 @@ class Registry:
         if default:
             self.routes[f"/predictions/{entry.name}"] = self._defaults[entry.name] = entry
         entry.emit("stage", stage="ready")
+        if bounds := entry.config.worker_range:
+            self._run(self._follow_load(entry, *bounds))
 
     def _fail(self, entry: ModelVersion, info: ErrorInfo) -> None:
         entry.state, entry.error, entry.pool = "FAILED", info, None
@@ -228,17 +232,37 @@ class Registry:
         if workers < 1:
             raise BadRequest(f"there must be at least 1 worker, not {workers}")
         entry = self.find(name, version)
+        await self._resize(entry, workers)
+        entry.config = msgspec.structs.replace(entry.config, workers=workers)  # a fixed number from now on
+        return entry
+
+    async def _resize(self, entry: ModelVersion, workers: int) -> None:
         async with self._locks.setdefault(entry.name, asyncio.Lock()):
             if entry.state != "READY" or entry.pool is None:
                 raise Conflict(f"{entry.key} is {entry.state}, it cannot be scaled")
-            config = msgspec.structs.replace(entry.config, workers=workers)
-            before, entry.config = entry.config, config
+            before, entry.workers = entry.workers, workers
             try:
                 await entry.pool.scale(self._plan(entry))
             except BaseException:
-                entry.config = before
+                entry.workers = before
                 raise
-        return entry
+
+    async def _follow_load(self, entry: ModelVersion, least: int, most: int) -> None:
+        """Keep the number of workers between these as the load goes; ends with the version, or when it is scaled."""
+        scaler = Autoscaler(least, most, entry.config.slo_ms)
+        busy_s = entry.batcher.busy_s
+        while entry.state == "READY" and entry.config.worker_range == (least, most):
+            before_s, busy_s = busy_s, entry.batcher.busy_s
+            workers = len(entry.pool.workers) if entry.pool else least
+            load = Load(entry.batcher.oldest_wait_s, busy_s - before_s)
+            target = scaler.decide(time.monotonic(), workers, load)
+            if target != workers:
+                entry.emit("gateway", text=f"autoscale: {workers} -> {target} workers", data={"workers": target})
+                try:
+                    await self._resize(entry, target)
+                except NbserveError as exc:  # it may be going, or a worker did not start: the next tick looks again
+                    entry.emit("error", error=exc.to_info())
+            await asyncio.sleep(TICK_S)
 
     def set_default(self, name: str, version: str) -> ModelVersion:
         """Requests that name no version go here from now on. Raises NotFound, Conflict."""
@@ -419,7 +443,7 @@ class Registry:
     def _plan(self, entry: ModelVersion, *, replaced: ModelVersion | None = None) -> list[WorkerPlan]:
         """Cores for one version, beside the others that stay."""
         demands = [
-            Demand(other.key, other.config.workers, other.config.threads)
+            Demand(other.key, other.workers, other.config.threads)
             for versions in self._versions.values()
             for other in versions.values()
             if other is entry or (other is not replaced and other.state in ("LOADING", "READY"))

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from nbserve.bundle import Bundle, Sample, compare
 from nbserve.config import ModelConfig
@@ -50,6 +50,9 @@ class ModelVersion:
         self.version = version
         self.bundle = bundle
         self.config = config
+        bounds = config.worker_range
+        self.workers: int | Literal["auto"] = bounds[0] if bounds else config.workers  # type: ignore[assignment]
+        """How many are wanted now; changed by scaling."""
         self.state: VersionState = "LOADING"
         self.error: ErrorInfo | None = None
         self.stats = VersionStats()

@@ -40,7 +40,7 @@ def main(argv: list[str]) -> None:
     last_words = os.dup(2)  # ipykernel sends fd 2 through a pipe that it reads itself: of no use to the dying
     app.initialize(argv)
     faulthandler.enable(last_words, all_threads=False)
-    loop = WorkerLoop.from_environment(app)
+    loop = WorkerLoop.from_environment(app, last_words)
     IOLoop.current().add_callback(loop.start)  # the loop that app.start() is about to run
     app.start()
 

@@ -16,12 +16,12 @@ import sys
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NoReturn
 
 import psutil
 
 from nbserve.errors import EndOfFile, WireError
-from nbserve.pipeline import Answer, Item, Outcome
+from nbserve.pipeline import Answer, DeviceLost, Item, Outcome
 from nbserve.tracebacks import describe
 from nbserve.wire.frames import VERSION, Flag, Frame, Kind, decode_meta, encode_meta
 from nbserve.wire.messages import AnswerItem, AnswerMeta, Hello, Load, RequestItem, Timings
@@ -34,14 +34,18 @@ __all__ = ["WorkerLoop"]
 
 log = logging.getLogger("nbserve.worker")
 
+DEVICE_LOST_EXIT_CODE = 70
+"""EX_SOFTWARE of sysexits.h."""
+
 
 class WorkerLoop:
     """Serves one data stream until it ends."""
 
-    def __init__(self, sock: socket.socket, page: StatusPage, app: Any) -> None:
+    def __init__(self, sock: socket.socket, page: StatusPage, app: Any, last_words_fd: int) -> None:
         self._sock = sock
         self._page = page
         self._app = app
+        self._last_words_fd = last_words_fd
         self._guard = Guard(page)
         self._session: Session | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -56,12 +60,12 @@ class WorkerLoop:
         }
 
     @classmethod
-    def from_environment(cls, app: Any) -> WorkerLoop:
+    def from_environment(cls, app: Any, last_words_fd: int) -> WorkerLoop:
         """The stream and page that the provisioner left in the environment; taken out of it, with the markers."""
         sock = socket.socket(fileno=int(os.environ.pop("NBSERVE_DATA_FD")))
         page = StatusPage(int(os.environ.pop("NBSERVE_STATUS_FD")))
         sock.setblocking(True)
-        return cls(sock, page, app)
+        return cls(sock, page, app, last_words_fd)
 
     def start(self) -> None:
         """Say HELLO and begin to read; called on the kernel's loop."""
@@ -220,6 +224,8 @@ class WorkerLoop:
     def _interrupted(self, exc: BaseException, count: int) -> Outcome:
         """User code that ended by something that is no Exception: the time limit, or its own exit()."""
         assert self._session is not None
+        if isinstance(exc, DeviceLost):
+            self._end_with(exc)
         stage = self._page.progress.stage
         info = describe(exc, self._session.locate, stage=stage)
         if isinstance(exc, (Cancelled, asyncio.CancelledError)):
@@ -246,6 +252,13 @@ class WorkerLoop:
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "parent_header"):
                 stream.parent_header = header
+
+    def _end_with(self, exc: DeviceLost) -> NoReturn:
+        """Die at once, the batch unanswered: the gateway tries its requests again, one by one, on a fresh worker."""
+        print(f"the device is lost: {exc}", file=sys.stderr)
+        flush_prints()
+        os.write(self._last_words_fd, f"the device is lost: {exc}\n".encode(errors="replace"))
+        os._exit(DEVICE_LOST_EXIT_CODE)
 
     def _exit(self) -> None:
         """End the kernel: by its own loop, so that atexit hooks run; by force if user threads hold it."""

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -316,6 +317,20 @@ def test_scale_up_and_down(gateway: Running, bundle: Path, name: str) -> None:
     reply = gateway.ask(f"PUT /models/{name}?workers=2&synchronous=false")
     assert reply.status == 202
     until(lambda: len(gateway.client.model(name).workers) == 2, "scaled in the background")
+
+
+def test_workers_follow_the_load_between_their_bounds(gateway: Running, bundle: Path, name: str) -> None:
+    config = ModelConfig(workers="1:2", max_batch_size=1)
+    gateway.client.register(str(bundle), name=name, config=config)
+    assert len(gateway.client.model(name).workers) == 1
+    with ThreadPoolExecutor(12) as clients:
+        answers = [clients.submit(gateway.predict, {"sleep_s": 0.2}, name) for _ in range(48)]
+        until(lambda: len(gateway.client.model(name).workers) == 2, "a second worker is there")
+        assert {answer.result().status for answer in answers} == {200}
+    gateway.client.scale(name, 1)
+    assert gateway.client.model(name).config.workers == 1, "scaled by hand, it follows no more"
+    with pytest.raises(ValueError, match="MIN:MAX"):
+        ModelConfig(workers="2:1")
 
 
 def test_scaling_that_cannot_be(gateway: Running, bundle: Path, name: str) -> None:

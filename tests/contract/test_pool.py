@@ -295,12 +295,19 @@ def test_initialize_raises(make_bundle: Any, runtime: Path) -> None:
 
 
 def test_initialize_hangs(make_bundle: Any, runtime: Path) -> None:
-    error = failing(make_bundle, runtime, "time.sleep(60)", startup_timeout_s=1.0)
+    error = failing(make_bundle, runtime, "time.sleep(60)", startup_timeout_s=4.0)
     assert error.info is not None
     assert error.info.type == "StartupTimeout"
     assert "still in initialize" in error.info.message
     assert any("time.sleep(60)" in line for line in error.info.traceback)
     assert "--startup-timeout-s" in error.info.hint
+
+
+def test_a_start_that_is_too_slow_for_the_kernel_itself(make_bundle: Any, runtime: Path) -> None:
+    error = failing(make_bundle, runtime, "pass", startup_timeout_s=0.05)
+    assert error.info is not None
+    assert error.info.type == "StartupTimeout"
+    assert error.info.message == "still in start after 0.05 s"
 
 
 def test_initialize_is_killed(make_bundle: Any, runtime: Path) -> None:
@@ -512,5 +519,29 @@ def test_a_start_can_be_cancelled_at_any_moment(echo: Path, runtime: Path, turns
             await pool.stop(1.0)
         assert [worker.pid for worker in pool.workers] == [None, None]
         assert not [name for name in os.listdir(runtime) if name.startswith("w")]
+
+    asyncio.run(main())
+
+
+def test_a_lost_device_ends_the_worker_and_says_so(make_bundle: Any, runtime: Path) -> None:
+    """A sticky CUDA error (here only its message: no device is at hand) must not be answered from the same process."""
+    source = """
+        class H:
+            def inference(self, batch):
+                if "assert" in batch:
+                    raise RuntimeError("CUDA error: device-side assert triggered")
+                return batch
+    """
+
+    async def main() -> None:
+        async with running(make_bundle(source), runtime) as (pool, listener):
+            send(pool.workers[0], 1, "fine", "assert")
+            batch_id, info = await listener.next("lost")
+            assert batch_id == 1
+            assert "exited with code 70 in inference" in info.message
+            assert any("device-side assert" in line for line in info.traceback)
+            await listener.next("ready")
+            send(pool.workers[0], 2, "fine")
+            assert (await listener.next("answered"))[1] == ["fine"]
 
     asyncio.run(main())

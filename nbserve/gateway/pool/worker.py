@@ -142,6 +142,7 @@ class Worker:
         self._life.move("start")
         self._gone.clear()
         self._prints_on.clear()
+        self._load_id = 0
         self.error, self.ready, self._peak_rss_bytes, self.answered = None, None, 0, 0
         self.started_at = time.time()
         self._loaded = self._loop.create_future()
@@ -233,13 +234,16 @@ class Worker:
         """The start-up time is over: ask user code to stop, so that its stack can be shown; then kill."""
         assert self._loaded is not None
         stage = self._channel.page.progress.stage if self._channel else "start"
-        self._interrupt(self._load_id)
-        await asyncio.wait([self._loaded], timeout=INTERRUPT_GRACE_S)
+        deaf = ""
+        if self._load_id:  # before LOAD was sent there is no user code, and a SIGINT would only end the process
+            self._interrupt(self._load_id)
+            await asyncio.wait([self._loaded], timeout=INTERRUPT_GRACE_S)
+            deaf = ", and did not stop when interrupted"
         if not self._loaded.done():
             limit = self._spec.config.startup_timeout_s
             info = ErrorInfo(
                 type="StartupTimeout",
-                message=f"still in {stage} after {limit:g} s, and did not stop when interrupted",
+                message=f"still in {stage} after {limit:g} s{deaf}",
                 status=504,
                 stage=stage,
                 hint="raise --startup-timeout-s, or make this stage quicker",
