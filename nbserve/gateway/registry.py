@@ -218,6 +218,7 @@ class Registry:
         if default:
             self.routes[f"/predictions/{entry.name}"] = self._defaults[entry.name] = entry
         entry.emit("stage", stage="ready")
+        self._replan()
         if bounds := entry.config.worker_range:
             self._run(self._follow_load(entry, *bounds))
 
@@ -246,6 +247,7 @@ class Registry:
             except BaseException:
                 entry.workers = before
                 raise
+            self._replan()
 
     async def _follow_load(self, entry: ModelVersion, least: int, most: int) -> None:
         """Keep the number of workers between these as the load goes; ends with the version, or when it is scaled."""
@@ -311,6 +313,7 @@ class Registry:
         entry.state = "DRAINING"
         await entry.unload(self._grace_s if grace_s is None else grace_s, f"{entry.key} is being removed")
         self._forget(entry)
+        self._replan()
         entry.emit("stage", stage="drained")
 
     def _unroute(self, entry: ModelVersion) -> None:
@@ -442,13 +445,23 @@ class Registry:
 
     def _plan(self, entry: ModelVersion, *, replaced: ModelVersion | None = None) -> list[WorkerPlan]:
         """Cores for one version, beside the others that stay."""
-        demands = [
+        return plan(self._topology, self._demands(entry, replaced))[entry.key]
+
+    def _replan(self) -> None:
+        """A version has come or gone: the cores are shared out anew, and running workers move."""
+        plans = plan(self._topology, self._demands(None, None))
+        for versions in self._versions.values():
+            for entry in versions.values():
+                if entry.state == "READY" and entry.pool is not None:
+                    entry.pool.place(plans[entry.key])
+
+    def _demands(self, new: ModelVersion | None, replaced: ModelVersion | None) -> list[Demand]:
+        return [
             Demand(other.key, other.workers, other.config.threads)
             for versions in self._versions.values()
             for other in versions.values()
-            if other is entry or (other is not replaced and other.state in ("LOADING", "READY"))
+            if other is new or (other is not replaced and other.state in ("LOADING", "READY"))
         ]
-        return plan(self._topology, demands)[entry.key]
 
 
 def bundle_path(url: str) -> Path:

@@ -71,6 +71,7 @@ class Kind(IntEnum):
     DRAIN = 9  # g: finish what you have, then close
     RELEASE = 10  # w: reserved for v1 shared memory: slots of the batch may be reused
     LOAD = 11  # g: initialize the handler of a bundle; meta = Load
+    PLACE = 12  # g: run on other cores, with another number of threads, from now on; meta = Place
 
 
 class Flag(IntFlag):

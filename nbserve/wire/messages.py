@@ -18,6 +18,7 @@ __all__ = [
     "Hello",
     "Load",
     "MetricDelta",
+    "Place",
     "Ready",
     "RequestItem",
     "Timings",
@@ -48,6 +49,13 @@ class Load(msgspec.Struct):
     device: str = "cpu"
     development: bool = False
     isolate: bool = True
+
+
+class Place(msgspec.Struct):
+    """PLACE: where the worker runs from now on; sent when endpoints come or go and cores are shared out anew."""
+
+    cores: list[int]
+    threads: int
 
 
 class Ready(msgspec.Struct):

@@ -24,10 +24,10 @@ from nbserve.errors import EndOfFile, WireError
 from nbserve.pipeline import Answer, DeviceLost, Item, Outcome
 from nbserve.tracebacks import describe
 from nbserve.wire.frames import VERSION, Flag, Frame, Kind, decode_meta, encode_meta
-from nbserve.wire.messages import AnswerItem, AnswerMeta, Hello, Load, RequestItem, Timings
+from nbserve.wire.messages import AnswerItem, AnswerMeta, Hello, Load, Place, RequestItem, Timings
 from nbserve.wire.statuspage import StatusPage
 from nbserve.worker.guard import Cancelled, Guard
-from nbserve.worker.session import Session, seed_everything
+from nbserve.worker.session import Session, move_threads, seed_everything, set_threads
 from nbserve.worker.stream import read_frame, write_frame
 
 __all__ = ["WorkerLoop"]
@@ -57,6 +57,7 @@ class WorkerLoop:
             Kind.BATCH: self._on_batch,
             Kind.CANCEL: self._on_cancel,
             Kind.DRAIN: self._on_drain,
+            Kind.PLACE: self._on_place,
         }
 
     @classmethod
@@ -167,6 +168,11 @@ class WorkerLoop:
         """For coroutine handlers; a plain handler's batch is over by the time this frame is read."""
         if self._task is not None and self._task_batch == frame.batch_id:
             self._task.cancel()
+
+    def _on_place(self, frame: Frame) -> None:
+        place = decode_meta(frame.meta, Place)
+        move_threads(place.cores)
+        set_threads(place.threads)
 
     def _on_drain(self, frame: Frame) -> None:
         if self._task is not None:

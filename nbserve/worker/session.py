@@ -19,7 +19,7 @@ from nbserve.pipeline import Pipeline
 from nbserve.wire.codec import decode_row, shape_of
 from nbserve.wire.messages import Load, Ready
 
-__all__ = ["Session", "seed_everything"]
+__all__ = ["Session", "move_threads", "seed_everything", "set_threads"]
 
 
 class Session:
@@ -101,6 +101,14 @@ def set_threads(threads: int) -> None:
         torch.set_num_threads(threads)
         with contextlib.suppress(RuntimeError):  # may be set once only, and not after parallel work began
             torch.set_num_interop_threads(1)
+
+
+def move_threads(cores: list[int]) -> None:
+    """All threads of this process run on these cores from now on; ones that are started later inherit it."""
+    if hasattr(os, "sched_setaffinity"):
+        for task in os.listdir("/proc/self/task"):
+            with contextlib.suppress(ProcessLookupError):  # it ended meanwhile
+                os.sched_setaffinity(int(task), cores)
 
 
 def expected_device(device: str) -> str:

@@ -333,6 +333,30 @@ def test_workers_follow_the_load_between_their_bounds(gateway: Running, bundle: 
         ModelConfig(workers="2:1")
 
 
+def test_cores_are_shared_out_anew_when_endpoints_come_and_go(gateway: Running, tmp_path: Path, name: str) -> None:
+    """A running worker moves, without a restart: seen from inside and in status."""
+    source = OBEDIENT.replace(
+        "def answer(self, payload):", "def answer(self, payload):\n        return sorted(os.sched_getaffinity(0))"
+    )
+    bundle = make_bundle(tmp_path, source=source, sample=None)
+    usable = gateway.client.status().placement["usable"]
+    others = sum(len(model.workers) for model in gateway.client.models())
+    gateway.client.register(str(bundle), name=name)
+    pid = gateway.client.model(name).workers[0].pid
+    alone = gateway.predict(1, name).json()
+    crowd = [f"{name}-{i}" for i in range(len(usable))]
+    for other in crowd:
+        gateway.client.register(str(bundle), name=other)
+    crowded = gateway.predict(1, name).json()
+    assert len(crowded) == 1
+    assert gateway.client.model(name).workers[0].cores == crowded
+    for other in crowd:
+        gateway.client.unregister(other)
+    assert gateway.predict(1, name).json() == alone
+    assert len(alone) == max(1, len(usable) // (others + 1))
+    assert gateway.client.model(name).workers[0].pid == pid
+
+
 def test_scaling_that_cannot_be(gateway: Running, bundle: Path, name: str) -> None:
     gateway.client.register(str(bundle), name=name)
     with pytest.raises(BadRequest):

@@ -110,6 +110,11 @@ class Pool:
                 self.workers = [worker for worker in self.workers if worker not in new]
                 raise
 
+    def place(self, plans: Sequence[WorkerPlan]) -> None:
+        """Move the workers to these cores, without a restart."""
+        for worker, plan in zip(self.workers, plans, strict=False):
+            worker.place(plan)
+
     async def stop(self, grace_s: float) -> None:
         """Drain all workers and wait until their processes are gone, at most a little over `grace_s`."""
         self._stopping = True

@@ -32,7 +32,7 @@ from nbserve.gateway.pool.provisioner import KERNEL, Channel, MemoryKernelSpecs,
 from nbserve.gateway.pool.topology import read_memory
 from nbserve.wire.frames import VERSION, Buffer, Flag, Frame, FrameReader, Kind, decode_meta, encode_meta, pack
 from nbserve.wire.management import Event, WorkerState, WorkerStatus
-from nbserve.wire.messages import AnswerMeta, Hello, Load, Ready, RequestItem
+from nbserve.wire.messages import AnswerMeta, Hello, Load, Place, Ready, RequestItem
 
 __all__ = ["Worker", "WorkerOwner", "WorkerSpec"]
 
@@ -272,6 +272,16 @@ class Worker:
         if not flags & Flag.WARMUP:
             self.requests += len(items)
         self._transport.writelines(pack(Frame(Kind.BATCH, flags, batch_id, encode_meta(items), bodies)))
+
+    def place(self, plan: WorkerPlan) -> None:
+        """Run by this plan from now on; at once where it runs, else from its next start."""
+        if plan == self.plan:
+            return
+        self.plan = plan
+        if self.ready is not None and self.state in ("READY", "BUSY", "PAUSED") and self._transport is not None:
+            self.ready.cores, self.ready.threads = list(plan.cores), plan.threads
+            meta = encode_meta(Place(list(plan.cores), plan.threads))
+            self._transport.write(b"".join(pack(Frame(Kind.PLACE, meta=meta))))
 
     def probe(self, timeout_s: float) -> None:
         """Ask for a sign of life: an empty batch, which it answers at once; killed if it has not after `timeout_s`.
