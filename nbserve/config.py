@@ -115,6 +115,8 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     development: bool = False
     """True: error bodies carry the exception, message, cell and line. False: an error id that the log explains."""
     body_limit_bytes: int = BODY_LIMIT_BYTES
+    max_queue_bytes: int = 1024 * 1024 * 1024
+    """Bodies that wait, of all models together; each model has a bound of its own below it."""
     header_limit_bytes: int = 65536
     slow_request_timeout_s: float = 30.0
     shutdown_grace_s: float = 30.0

@@ -27,7 +27,7 @@ from nbserve.gateway.pool.supervisor import Worker
 from nbserve.wire.frames import Buffer, Flag
 from nbserve.wire.messages import AnswerItem, AnswerMeta, RequestItem, Timings
 
-__all__ = ["Answered", "Batcher", "Probe", "Request"]
+__all__ = ["Answered", "Batcher", "Probe", "QueueTotal", "Request"]
 
 log = logging.getLogger("nbserve.batcher")
 
@@ -115,6 +115,16 @@ class _Suspects:
         self.guilty = False
 
 
+class QueueTotal:
+    """Bytes that wait in all queues of a gateway, and how many may."""
+
+    __slots__ = ("limit_bytes", "size_bytes")
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self.size_bytes = 0
+
+
 class Batcher:
     """Queue, idle workers and batches in flight of one version."""
 
@@ -126,6 +136,7 @@ class Batcher:
         cost_model: CostModel | None = None,
         stats: VersionStats | None = None,
         clock: Callable[[], float] = time.monotonic,
+        total: QueueTotal | None = None,
     ) -> None:
         self.config = config
         self.cost_model = cost_model or CostModel()
@@ -135,6 +146,7 @@ class Batcher:
         self._queue: deque[Request] = deque()
         self._items = 0
         self._bytes = 0
+        self._total = total or QueueTotal(config.max_queue_bytes)
         self._retries: deque[Request] = deque()
         self._ready: set[Worker] = set()
         self._idle: dict[Worker, float] = {}  # -> idle since; longest idle first
@@ -183,11 +195,13 @@ class Batcher:
         # Workers that are being restarted count: the request waits for them, it is not refused.
         workers = 0 if self._hopeless else max(1, len(self._ready))
         decision = admit(self._view(), size, workers, len(self._idle), cost, self.config)
+        if self._total.size_bytes + size > self._total.limit_bytes:
+            decision = Reject(f"the queues of all models are full: {self._total.size_bytes} bytes", 1.0)
         if isinstance(decision, Reject):
             return self._refuse(decision if workers else Reject(self._hopeless, decision.retry_after_s))
         self._queue.append(request)
         self._items += 1
-        self._bytes += size
+        self._count_bytes(size)
         self._wake()
         return None
 
@@ -197,13 +211,17 @@ class Batcher:
             return
         if request.state == _QUEUED and not request.tries:
             self._items -= 1
-            self._bytes -= len(request.body)
+            self._count_bytes(-len(request.body))
         elif request.state == _QUEUED:
             self._retries = deque(other for other in self._retries if other is not request)
         self._wake()
         request.state = _DONE
         request.body = b""
         self.stats.count_request(499)
+
+    def _count_bytes(self, size_bytes: int) -> None:
+        self._bytes += size_bytes
+        self._total.size_bytes += size_bytes
 
     def _refuse(self, reject: Reject) -> Reject:
         self.stats.count_request(503)
@@ -266,7 +284,7 @@ class Batcher:
             request = self._queue.popleft()
             if request.state == _QUEUED:
                 taken.append(request)
-                self._bytes -= len(request.body)
+                self._count_bytes(-len(request.body))
         self._items -= len(taken)
         return taken
 

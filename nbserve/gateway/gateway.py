@@ -22,6 +22,7 @@ import nbserve
 from nbserve import discovery
 from nbserve.config import GatewayConfig
 from nbserve.gateway.access import Access
+from nbserve.gateway.batcher import QueueTotal
 from nbserve.gateway.events import EventBus, Rates
 from nbserve.gateway.http import HttpServer, Limits, Site
 from nbserve.gateway.inference import Inference
@@ -55,7 +56,8 @@ class Gateway:
         self._stop_asked = asyncio.Event()
         self._grace_s = config.shutdown_grace_s
         self._bus = EventBus()
-        surroundings = Surroundings(self._runtime_dir, self._bus.emit, ports.url, config.development)
+        total = QueueTotal(config.max_queue_bytes)
+        surroundings = Surroundings(self._runtime_dir, self._bus.emit, ports.url, config.development, total)
         self.registry = Registry(surroundings, read_topology(), grace_s=config.shutdown_grace_s)
         self._rates = Rates(self._bus, self.registry.rates)
         self._metrics = MetricsPage(self.registry.views)

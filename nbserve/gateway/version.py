@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 from nbserve.bundle import Bundle, Sample, compare
 from nbserve.config import ModelConfig
 from nbserve.errors import ErrorInfo, LoadError, ProofError
-from nbserve.gateway.batcher import Batcher, Probe
+from nbserve.gateway.batcher import Batcher, Probe, QueueTotal
 from nbserve.gateway.cost import CostModel
 from nbserve.gateway.metrics import VersionStats, VersionView
 from nbserve.gateway.pool.placement import WorkerPlan
@@ -38,6 +38,7 @@ class Surroundings(NamedTuple):
     emit: Callable[[Event], None]
     base_url: str
     development: bool
+    queue_total: QueueTotal
 
 
 class ModelVersion:
@@ -168,7 +169,8 @@ class ModelVersion:
 
     def _new_batcher(self) -> Batcher:
         loop = asyncio.get_running_loop()
-        return Batcher(self.config, loop=loop, cost_model=self._cost_model, stats=self.stats)
+        total = self._around.queue_total
+        return Batcher(self.config, loop=loop, cost_model=self._cost_model, stats=self.stats, total=total)
 
     def _emit(self, event: Event) -> None:
         """The pool's events; where the last worker is given up, what waits for one is answered."""
