@@ -294,7 +294,7 @@ class Batcher:
 
     def _send(self, batch: _Batch) -> None:
         worker, requests = batch.worker, batch.requests
-        del self._idle[worker]
+        self._idle.pop(worker, None)  # one that is warmed up is not there yet
         self._busy[worker] = batch.id
         self._batches[batch.id] = batch
         for request in requests:
@@ -437,7 +437,7 @@ class Batcher:
 
     async def probe(self, worker: Worker, items: list[RequestItem], bodies: Sequence[bytes], flags: Flag) -> Probe:
         """One batch past the queue, to this idle worker. Raises LoadError where the worker is gone or dies of it."""
-        if worker not in self._idle:
+        if worker.state != "READY" or worker in self._busy:
             raise LoadError(f"worker {worker.id} is {worker.state}, it cannot be warmed up")
         future: asyncio.Future[Probe] = self._loop.create_future()
         requests = [Request(item, body, 0.0) for item, body in zip(items, bodies, strict=True)]

@@ -60,6 +60,7 @@ class ModelVersion:
         self.stages_s: dict[str, float] = {}
         self.proof: dict[str, Any] = {"checked": False}
         self.task: asyncio.Task[None] | None = None
+        self._warming: set[asyncio.Task[None]] = set()
         self.pool: Pool | None = None
         self._around = surroundings
         self._cost_model = CostModel()
@@ -81,13 +82,15 @@ class ModelVersion:
             version=self.version,
             config=self.config,
             plans=plans,
-            listener=self.batcher,
+            listener=_WarmFirst(self),
             emit=self._emit,
             runtime_dir=self._around.runtime_dir,
             development=self._around.development,
         )
         try:
             await self.pool.start()
+            for worker in self.pool.workers:
+                worker.is_warm = True  # the sweep below sees to these
             self._note_stages(self.pool.workers[0], time.monotonic() - began_s)
             await self._prove_and_warm(self.pool.workers)
         except BaseException:
@@ -165,6 +168,25 @@ class ModelVersion:
             raise LoadError(f"worker {worker.id} gave {len(probe.meta.items)} answers to {size} samples")
         return probe
 
+    def ready_worker(self, worker: Worker) -> None:
+        """A worker is READY. One that came while the version serves answers the sample once before it takes traffic."""
+        sample = self.bundle.sample
+        if self.state != "READY" or worker.is_warm or sample is None:
+            self.batcher.worker_ready(worker)
+            return
+        task = asyncio.get_running_loop().create_task(self._warm_alone(worker, sample))
+        self._warming.add(task)
+        task.add_done_callback(self._warming.discard)
+
+    async def _warm_alone(self, worker: Worker, sample: Sample) -> None:
+        try:
+            await self._probe(worker, sample, 1, Flag.WARMUP)
+        except LoadError:
+            return  # it died of it, or is going: the pool knows
+        if worker.state == "READY":
+            worker.is_warm = True
+            self.batcher.worker_ready(worker)
+
     # -- inside ------------------------------------------------------------------------------------------------------
 
     def _new_batcher(self) -> Batcher:
@@ -224,6 +246,20 @@ class ModelVersion:
             dict(Counter(worker.state for worker in workers)),
             sum(worker.restarts for worker in workers),
         )
+
+
+class _WarmFirst:
+    """The pool's listener: everything goes to the batcher, but cold workers by way of the sample."""
+
+    def __init__(self, version: ModelVersion) -> None:
+        self._version = version
+        self.worker_gone = version.batcher.worker_gone
+        self.batch_answered = version.batcher.batch_answered
+        self.batch_lost = version.batcher.batch_lost
+
+    def worker_ready(self, worker: Worker) -> None:
+        """READY: freshly loaded, restarted, or resumed."""
+        self._version.ready_worker(worker)
 
 
 class _Timed:

@@ -357,6 +357,15 @@ def test_cores_are_shared_out_anew_when_endpoints_come_and_go(gateway: Running, 
     assert gateway.client.model(name).workers[0].pid == pid
 
 
+def test_workers_that_come_later_are_warmed_before_they_take_traffic(gateway: Running, bundle: Path, name: str) -> None:
+    gateway.client.register(str(bundle), name=name)
+    gateway.client.scale(name, 2)
+    until(lambda: gateway.client.model(name).workers[1].batches == 1, "it has answered the sample")
+    assert gateway.client.model(name).requests == {}, "which is no request of a client"
+    pids = {gateway.predict({"pid": True}, name).json() for _ in range(20)}
+    assert len(pids) == 2
+
+
 def test_scaling_that_cannot_be(gateway: Running, bundle: Path, name: str) -> None:
     gateway.client.register(str(bundle), name=name)
     with pytest.raises(BadRequest):

@@ -109,6 +109,8 @@ class Worker:
         self.restarts = 0
         self.batches = 0
         self.requests = 0
+        self.is_warm = False
+        """Whether it has answered the sample since it was last launched; kept by its owner."""
         self.answered = 0
         """Requests answered well since it was last launched."""
         self.error: ErrorInfo | None = None
@@ -143,6 +145,7 @@ class Worker:
         self._gone.clear()
         self._prints_on.clear()
         self._load_id = 0
+        self.is_warm = False
         self.error, self.ready, self._peak_rss_bytes, self.answered = None, None, 0, 0
         self.started_at = time.time()
         self._loaded = self._loop.create_future()
