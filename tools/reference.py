@@ -1,7 +1,7 @@
 """`make docs`: writes the pages that repeat what the code says; a test compares them.
 
 docs/configuration.md comes from nbserve/config.py (fields, types, defaults, docstrings), docs/cli.md from the help of
-the `nbserve` command.
+the `nbserve` command, docs/lifecycle.md from the tables of states.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from nbserve import cli, config
+from nbserve.gateway import lifecycle
 from nbserve.verbs import VERBS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -121,7 +122,33 @@ def _help(arguments: list[str]) -> str:
     return printed.getvalue()
 
 
-PAGES: dict[str, Callable[[], str]] = {"docs/configuration.md": configuration_page, "docs/cli.md": cli_page}
+LIFECYCLE = """\
+# The lives of workers and versions
+
+Drawn from the tables in `nbserve/gateway/lifecycle.py` by `make docs`. An event that its state does not know is a bug
+of nbserve, and raises with the story so far.
+"""
+
+
+def lifecycle_page() -> str:
+    """docs/lifecycle.md"""
+    lives: dict[str, tuple[Any, str]] = {
+        "A worker": (lifecycle.WORKER_MOVES, "STOPPED"),
+        "A version of a model": (lifecycle.VERSION_MOVES, "LOADING"),
+    }
+    return LIFECYCLE + "".join(f"\n## {title}\n\n{_drawn(*life)}" for title, life in lives.items())
+
+
+def _drawn(moves: dict[str, dict[str, str]], start: str) -> str:
+    arrows = [f"  {state} --> {target}: {event}" for state, events in moves.items() for event, target in events.items()]
+    return "\n".join(["```mermaid", "stateDiagram-v2", f"  [*] --> {start}", *arrows, "```", ""])
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "docs/configuration.md": configuration_page,
+    "docs/cli.md": cli_page,
+    "docs/lifecycle.md": lifecycle_page,
+}
 
 if __name__ == "__main__":
     for name, render in PAGES.items():

@@ -165,6 +165,10 @@ class Registry:
             mode, why = choose_swap(new.config.swap, _memory_of(old), read_memory().available_bytes)
             new.emit("gateway", text=f"swap: {mode}, {why}", data={"swap": mode})
         plans = self._plan(new, replaced=old)
+        if mode == "blue-green" and old is not None:
+            # Loading and warm-up keep off the cores that serve, where others are free; `_replan` moves it afterwards.
+            aside = self._plan(new)
+            plans = [WorkerPlan(apart.cores, final.threads) for apart, final in zip(aside, plans, strict=True)]
         if mode == "stop-first" and old is not None:
             await self._stop_first(new, old, plans)
         else:
@@ -194,7 +198,7 @@ class Registry:
     async def _stop_first(self, new: ModelVersion, old: ModelVersion, plans: list[WorkerPlan]) -> None:
         """Not enough memory for both: the old version makes room, and comes back where the new one fails."""
         self._unroute(old)
-        old.state = "LOADING"
+        old.move("make_room")
         await old.unload(self._grace_s, f"{old.name} is being replaced")
         try:
             await new.load(plans)
@@ -213,7 +217,7 @@ class Registry:
             self._serve(old, default=True)
 
     def _serve(self, entry: ModelVersion, *, default: bool) -> None:
-        entry.state = "READY"
+        entry.move("serve")
         self.routes[f"/predictions/{entry.key}"] = entry
         if default:
             self.routes[f"/predictions/{entry.name}"] = self._defaults[entry.name] = entry
@@ -223,7 +227,8 @@ class Registry:
             self._run(self._follow_load(entry, *bounds))
 
     def _fail(self, entry: ModelVersion, info: ErrorInfo) -> None:
-        entry.state, entry.error, entry.pool = "FAILED", info, None
+        entry.move("fail")
+        entry.error, entry.pool = info, None
         entry.emit("stage", stage="failed", error=info)
 
     # -- the other verbs ---------------------------------------------------------------------------------------------
@@ -310,7 +315,7 @@ class Registry:
     async def _retire(self, entry: ModelVersion, grace_s: float | None = None) -> None:
         """A version that took traffic goes: no new requests, the old ones are finished."""
         self._unroute(entry)
-        entry.state = "DRAINING"
+        entry.move("drain")
         await entry.unload(self._grace_s if grace_s is None else grace_s, f"{entry.key} is being removed")
         self._forget(entry)
         self._replan()

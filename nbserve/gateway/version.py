@@ -18,6 +18,7 @@ from nbserve.config import ModelConfig
 from nbserve.errors import ErrorInfo, LoadError, ProofError
 from nbserve.gateway.batcher import Batcher, Probe, QueueTotal
 from nbserve.gateway.cost import CostModel
+from nbserve.gateway.lifecycle import VERSION_MOVES, Lifecycle
 from nbserve.gateway.metrics import VersionStats, VersionView
 from nbserve.gateway.pool.placement import WorkerPlan
 from nbserve.gateway.pool.supervisor import Pool, Worker
@@ -54,7 +55,7 @@ class ModelVersion:
         bounds = config.worker_range
         self.workers: int | Literal["auto"] = bounds[0] if bounds else config.workers  # type: ignore[assignment]
         """How many are wanted now; changed by scaling."""
-        self.state: VersionState = "LOADING"
+        self._life = Lifecycle(f"{name} version {version}", VERSION_MOVES, "LOADING")
         self.error: ErrorInfo | None = None
         self.stats = VersionStats()
         self.stages_s: dict[str, float] = {}
@@ -65,6 +66,15 @@ class ModelVersion:
         self._around = surroundings
         self._cost_model = CostModel()
         self.batcher = self._new_batcher()
+
+    @property
+    def state(self) -> VersionState:
+        """Where it is in its life (lifecycle.VERSION_MOVES)."""
+        return self._life.state
+
+    def move(self, event: str) -> None:
+        """Apply an event of its life. Raises IllegalMove."""
+        self._life.move(event)
 
     @property
     def key(self) -> str:
@@ -200,7 +210,7 @@ class ModelVersion:
         if event.kind != "state" or event.state != "FAILED" or self.pool is None or self.state != "READY":
             return
         if all(worker.state == "FAILED" for worker in self.pool.workers):
-            self.state = "FAILED"
+            self.move("fail")
             self.error = event.error or ErrorInfo(type="LoadError", message="all workers have failed")
             self.batcher.no_more_workers(self.error)
 

@@ -357,6 +357,14 @@ def test_cores_are_shared_out_anew_when_endpoints_come_and_go(gateway: Running, 
     assert gateway.client.model(name).workers[0].pid == pid
 
 
+def test_a_new_version_has_all_cores_of_the_old_one_after_the_swap(gateway: Running, bundle: Path, name: str) -> None:
+    before = gateway.client.register(str(bundle), name=name).workers[0]
+    after = gateway.client.register(str(bundle), name=name)
+    until(lambda: gateway.client.model(name).workers[0].cores == before.cores, "it has the cores")
+    assert after.version == gateway.client.model(name).version == "2"
+    assert gateway.client.model(name).workers[0].threads == before.threads
+
+
 def test_workers_that_come_later_are_warmed_before_they_take_traffic(gateway: Running, bundle: Path, name: str) -> None:
     gateway.client.register(str(bundle), name=name)
     gateway.client.scale(name, 2)

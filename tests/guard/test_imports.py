@@ -30,7 +30,7 @@ PURE = [
     "gateway/policy.py",
     "gateway/cost.py",
     "gateway/pool/placement.py",
-    "gateway/pool/lifecycle.py",
+    "gateway/lifecycle.py",
     "wire/**/*.py",
 ]
 IMPURE = {

@@ -25,8 +25,8 @@ from jupyter_client.manager import AsyncKernelManager
 from nbserve.bundle import Bundle
 from nbserve.config import ModelConfig
 from nbserve.errors import ErrorInfo, LoadError, WireError
+from nbserve.gateway.lifecycle import WORKER_MOVES, Lifecycle
 from nbserve.gateway.pool import obituary
-from nbserve.gateway.pool.lifecycle import Lifecycle
 from nbserve.gateway.pool.placement import WorkerPlan
 from nbserve.gateway.pool.provisioner import KERNEL, Channel, MemoryKernelSpecs, NbserveProvisioner
 from nbserve.gateway.pool.topology import read_memory
@@ -117,7 +117,7 @@ class Worker:
         self.started_at = 0.0
         self._spec = spec
         self._owner = owner
-        self._life = Lifecycle(f"{spec.name} worker {id}")
+        self._life = Lifecycle(f"{spec.name} worker {id}", WORKER_MOVES, "STOPPED")
         self._loop = asyncio.get_running_loop()
         self._manager: AsyncKernelManager | None = None
         self._channel: Channel | None = None

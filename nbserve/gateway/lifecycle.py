@@ -1,0 +1,61 @@
+"""The lives of workers and versions as tables: which event moves what from which state to which. Pure.
+
+Used by gateway/pool/worker and gateway/registry, which act on the moves; drawn into docs/lifecycle.md from these very
+tables. An illegal move is a bug of ours; the error tells the story.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Generic, TypeVar
+
+from nbserve.wire.management import VersionState, WorkerState
+
+__all__ = ["VERSION_MOVES", "WORKER_MOVES", "IllegalMove", "Lifecycle"]
+
+State = TypeVar("State", bound=str)
+
+WORKER_MOVES: dict[WorkerState, dict[str, WorkerState]] = {
+    "STARTING": {"hello": "LOADING", "died": "STOPPED", "gave_up": "FAILED", "drain": "DRAINING"},
+    "LOADING": {"ready": "READY", "died": "STOPPED", "gave_up": "FAILED", "drain": "DRAINING"},
+    "READY": {"sent": "BUSY", "paused": "PAUSED", "drain": "DRAINING", "died": "STOPPED"},
+    "BUSY": {"answered": "READY", "sent": "BUSY", "paused": "PAUSED", "drain": "DRAINING", "died": "STOPPED"},
+    "PAUSED": {"resumed": "READY", "answered": "PAUSED", "drain": "DRAINING", "died": "STOPPED"},
+    "DRAINING": {"answered": "DRAINING", "paused": "DRAINING", "resumed": "DRAINING", "died": "STOPPED"},
+    "STOPPED": {"start": "STARTING", "gave_up": "FAILED"},
+    "FAILED": {"start": "STARTING"},
+}
+"""State -> event -> next state. "answered" is the answer that leaves nothing in hand."""
+
+VERSION_MOVES: dict[VersionState, dict[str, VersionState]] = {
+    "LOADING": {"serve": "READY", "fail": "FAILED", "drain": "DRAINING"},
+    "READY": {"drain": "DRAINING", "make_room": "LOADING", "fail": "FAILED"},
+    "FAILED": {"drain": "DRAINING"},
+    "DRAINING": {},
+}
+"""State -> event -> next state. "make_room": stop-first swap, the version may have to come back. "fail" while READY:
+its last worker was given up."""
+
+
+class IllegalMove(RuntimeError):
+    """An event that its state does not know; the message is the whole story so far."""
+
+
+class Lifecycle(Generic[State]):
+    """The state of one worker or version, and how it came there."""
+
+    def __init__(self, who: str, moves: Mapping[State, Mapping[str, State]], start: State) -> None:
+        self._who = who
+        self._moves = moves
+        self.state: State = start
+        self._story: list[str] = [start]
+
+    def move(self, event: str) -> State:
+        """Apply an event; raises IllegalMove where the table has no such move."""
+        target = self._moves[self.state].get(event)
+        if target is None:
+            raise IllegalMove(f"{self._who}: {event!r} in {self.state}; so far: {' '.join(self._story[-30:])}")
+        self.state = target
+        if self._story[-2:] != [f"-{event}->", target]:  # READY/BUSY for hours is one entry
+            self._story = [*self._story[-58:], f"-{event}->", target]
+        return target
