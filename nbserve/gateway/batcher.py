@@ -105,14 +105,18 @@ class _Batch:
 
 
 class _Suspects:
-    """The requests of a batch whose worker died, now tried one by one: was it one of them, or were they too many?"""
+    """The requests of a batch that was lost, now tried one by one: was it one of them, or were they too many?
 
-    __slots__ = ("guilty", "left", "size")
+    Lost to the time limit it is always one of them (`guilty`); when two have run into it alone, it is the handler.
+    """
 
-    def __init__(self, size: int) -> None:
+    __slots__ = ("guilty", "left", "size", "timeouts")
+
+    def __init__(self, size: int, *, guilty: bool) -> None:
         self.size = size
         self.left = size
-        self.guilty = False
+        self.guilty = guilty
+        self.timeouts = 0
 
 
 class QueueTotal:
@@ -325,13 +329,18 @@ class Batcher:
             return
         now_s = self._clock()
         waiting = [request for request in batch.requests if request.state != _DONE]
+        timed_out = info.status == 504
         # The kernel's out-of-memory killer sends SIGKILL; every other end is one request's doing.
         killed = info.details.get("exit_code") == -signal.SIGKILL
-        suspects = _Suspects(len(waiting)) if killed and len(waiting) > 1 else None
+        suspects = None
+        if len(waiting) > 1 and (killed or timed_out):
+            suspects = _Suspects(len(waiting), guilty=timed_out)
         for request in waiting:
             if request.group is not None:  # it was alone, and its worker died again
                 request.group.guilty = True
-            if request.tries >= self.config.retries or info.status == 504 or self._retry_budget.is_spent(now_s):
+                request.group.timeouts += timed_out
+            alone = timed_out and len(batch.requests) == 1
+            if request.tries >= self.config.retries or alone or self._retry_budget.is_spent(now_s):
                 self._fail(request, info, batch=batch)
                 continue
             self._retry_budget.spend(1, now_s)
@@ -339,6 +348,15 @@ class Batcher:
             request.group = request.group or suspects
             request.state, request.parts = _QUEUED, None
             self._retries.append(request)
+        self._give_up_slow_groups(info)
+
+    def _give_up_slow_groups(self, info: ErrorInfo) -> None:
+        """Two of a group have run into the time limit alone: the others would too, and hold up everybody."""
+        slow = [request for request in self._retries if request.group is not None and request.group.timeouts >= 2]
+        if slow:
+            self._retries = deque(request for request in self._retries if request not in slow)
+            for request in slow:
+                self._fail(request, info)
 
     def _cleared(self, suspects: _Suspects) -> None:
         """One of a lost batch has gone through alone. If all do, it was not one of them: they were too many at once."""
@@ -386,6 +404,11 @@ class Batcher:
             self._answer_probe(batch, meta, bodies)
             return
         now_s = self._clock()
+        if (late := _all_late(batch, meta)) is not None:
+            self._close(batch, now_s)
+            self._lose(batch, late)
+            self._wake()
+            return
         round_trip_s = now_s - batch.sent_s
         timings = meta.timings
         transport_s = max(0.0, round_trip_s - sum(_stages(timings)))
@@ -552,6 +575,14 @@ class Batcher:
 def _workers_asked(config: ModelConfig) -> int:
     """Workers asked for; 1 where that is not a number."""
     return config.workers if isinstance(config.workers, int) else 1
+
+
+def _all_late(batch: _Batch, meta: AnswerMeta) -> ErrorInfo | None:
+    """The error of a batch that was interrupted as a whole at the time limit, else None."""
+    if not meta.last or len(meta.items) != len(batch.requests):
+        return None
+    errors = [item.error for item in meta.items if item.error is not None and item.error.status == 504]
+    return errors[0] if errors and len(errors) == len(batch.requests) else None
 
 
 def _stages(timings: Timings) -> Iterator[float]:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import msgspec
+
 from nbserve.bundle import Bundle, Sample, compare
 from nbserve.config import ModelConfig
 from nbserve.errors import ErrorInfo, LoadError, ProofError
@@ -161,6 +163,9 @@ class ModelVersion:
         spent_s, size = 0.0, 1
         while True:
             probe = await self._probe(worker, sample, size, Flag.WARMUP)
+            error = next((item.error for item in probe.meta.items if item.error is not None), None)
+            if error is not None:
+                raise _failed_when_warmed(error, size)
             observations.append((size, probe.seconds))
             spent_s += probe.seconds if size > 1 else 0.0
             if size == self.config.max_batch_size or spent_s + 2 * probe.seconds > SWEEP_BUDGET_S:
@@ -283,6 +288,15 @@ class _Timed:
 
     def __exit__(self, *_: object) -> None:
         self._seconds[self._name] = time.monotonic() - self._began_s
+
+
+def _failed_when_warmed(error: ErrorInfo, size: int) -> LoadError:
+    info = msgspec.structs.replace(
+        error, stage="warmup", hint=error.hint or "the handler must take batches of any size"
+    )
+    message = f"the worker fails on a batch of {size} copies of the sample: {error.type}: {error.message}"
+    info.message = message
+    return LoadError(message, info=info)
 
 
 def _sample_failed(answer: AnswerItem) -> ProofError:

@@ -365,6 +365,37 @@ def test_a_new_version_has_all_cores_of_the_old_one_after_the_swap(gateway: Runn
     assert gateway.client.model(name).workers[0].threads == before.threads
 
 
+def test_a_version_that_fails_in_the_warm_up_leaves_the_old_one(gateway: Running, tmp_path: Path, name: str) -> None:
+    gateway.client.register(str(make_bundle(tmp_path)), name=name)
+    source = OBEDIENT.replace(
+        "def inference(self, batch):",
+        "def inference(self, batch):\n        if len(batch) > 1:\n            raise ValueError('one at a time')",
+    )
+    with pytest.raises(LoadError, match="batch of 2 copies of the sample: ValueError: one at a time") as caught:
+        gateway.client.register(str(make_bundle(tmp_path, source=source)), name=name, config=ModelConfig(isolate="off"))
+    assert caught.value.info is not None
+    assert caught.value.info.stage == "warmup"
+    assert [model.version for model in versions(gateway, name)] == ["1"]
+    assert gateway.predict(1, name).status == 200
+
+
+@pytest.mark.parametrize("slow", [1, 3])
+def test_an_item_that_takes_too_long_fails_alone(gateway: Running, bundle: Path, name: str, slow: int) -> None:
+    """Its batch is interrupted as a whole; the others are tried again, each alone. Two slow ones are the handler's."""
+    gateway.client.register(str(bundle), name=name, config=ModelConfig(response_timeout_s=0.5))
+    with ThreadPoolExecutor(8) as clients:
+        busy = clients.submit(gateway.predict, {"sleep_s": 0.3}, name)
+        until(lambda: gateway.client.model(name).workers[0].state == "BUSY", "the worker is busy")
+        late = [clients.submit(gateway.predict, {"sleep_s": 30}, name) for _ in range(slow)]
+        until(lambda: gateway.client.model(name).queue_items == slow, "they wait")
+        good = [clients.submit(gateway.predict, n, name) for n in range(3)]
+        assert busy.result().status == 200
+        assert {one.result().status for one in late} == {504}
+        assert {one.result().status for one in good} == {200 if slow == 1 else 504}
+    assert gateway.predict(1, name).status == 200
+    assert gateway.client.model(name).workers[0].restarts == 0
+
+
 def test_workers_that_come_later_are_warmed_before_they_take_traffic(gateway: Running, bundle: Path, name: str) -> None:
     gateway.client.register(str(bundle), name=name)
     gateway.client.scale(name, 2)

@@ -274,7 +274,7 @@ class Worker:
         self.batches += 1
         if not flags & Flag.WARMUP:
             self.requests += len(items)
-        self._transport.writelines(pack(Frame(Kind.BATCH, flags, batch_id, encode_meta(items), bodies)))
+        self._write(Frame(Kind.BATCH, flags, batch_id, encode_meta(items), bodies))
 
     def place(self, plan: WorkerPlan) -> None:
         """Run by this plan from now on; at once where it runs, else from its next start."""
@@ -284,7 +284,7 @@ class Worker:
         if self.ready is not None and self.state in ("READY", "BUSY", "PAUSED") and self._transport is not None:
             self.ready.cores, self.ready.threads = list(plan.cores), plan.threads
             meta = encode_meta(Place(list(plan.cores), plan.threads))
-            self._transport.write(b"".join(pack(Frame(Kind.PLACE, meta=meta))))
+            self._write(Frame(Kind.PLACE, meta=meta))
 
     def probe(self, timeout_s: float) -> None:
         """Ask for a sign of life: an empty batch, which it answers at once; killed if it has not after `timeout_s`.
@@ -293,12 +293,17 @@ class Worker:
         """
         assert self._transport is not None
         self._probe_timer = self._loop.call_later(timeout_s, self._deaf)
-        self._transport.write(b"".join(pack(Frame(Kind.BATCH, Flag.WARMUP, _PROBE_ID, encode_meta([])))))
+        self._write(Frame(Kind.BATCH, Flag.WARMUP, _PROBE_ID, encode_meta([])))
 
     def _deaf(self) -> None:
         if self.state != "PAUSED" and not self._in_flight:
             log.warning("%s worker %d gives no sign of life, it is killed", self._spec.name, self.id)
             self.kill()
+
+    def _write(self, frame: Frame) -> None:
+        """Send a frame. A stream that has just closed takes none: what was in hand is reported lost by `_bury`."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.writelines(pack(frame))
 
     def _expire(self, batch_id: int) -> None:
         if batch_id in self._in_flight and self.state != "PAUSED":
@@ -310,8 +315,7 @@ class Worker:
         if self._channel is None or self._transport is None or self.pid is None:
             return
         self._channel.page.cancelled = batch_id
-        if not self._transport.is_closing():
-            self._transport.write(b"".join(pack(Frame(Kind.CANCEL, batch_id=batch_id))))
+        self._write(Frame(Kind.CANCEL, batch_id=batch_id))
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGINT)
 
@@ -362,8 +366,8 @@ class Worker:
             isolate=spec.config.isolate == "on",
         )
         hello = Frame(Kind.HELLO, meta=encode_meta(Hello([VERSION], "nbserve-gateway", os.getpid())))
-        frames = pack(hello) + pack(Frame(Kind.LOAD, batch_id=self._load_id, meta=encode_meta(load)))
-        self._transport.writelines(frames)
+        self._write(hello)
+        self._write(Frame(Kind.LOAD, batch_id=self._load_id, meta=encode_meta(load)))
         self._stage("initialize")
 
     def _on_ready(self, ready: Ready) -> None:
@@ -426,8 +430,7 @@ class Worker:
         self._life.move("drain")
         self._emit_state()
         self._owner.worker_gone(self, "draining")
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(b"".join(pack(Frame(Kind.DRAIN))))
+        self._write(Frame(Kind.DRAIN))
 
     async def stop(self, grace_s: float) -> None:
         """Drain, wait up to `grace_s` for batches in hand, then kill. Returns when the process is gone."""
