@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -330,10 +329,8 @@ class Batcher:
         now_s = self._clock()
         waiting = [request for request in batch.requests if request.state != _DONE]
         timed_out = info.status == 504
-        # The kernel's out-of-memory killer sends SIGKILL; every other end is one request's doing.
-        killed = info.details.get("exit_code") == -signal.SIGKILL
         suspects = None
-        if len(waiting) > 1 and (killed or timed_out):
+        if len(waiting) > 1 and (timed_out or info.status == 507):
             suspects = _Suspects(len(waiting), guilty=timed_out)
         for request in waiting:
             if request.group is not None:  # it was alone, and its worker died again

@@ -47,7 +47,7 @@ def explain_memory(info: ErrorInfo, peak_rss_bytes: int, memory: Memory, oom_kil
     if info.details.get("exit_code") != -signal.SIGKILL:
         return
     total = memory.total_bytes
-    figures = f"its memory was {peak_rss_bytes / 1e9:.1f} GB when last seen, of {total / 1e9:.1f} GB in all"
+    figures = f"while it loaded its memory was up to {peak_rss_bytes / 1e9:.1f} GB, of {total / 1e9:.1f} GB in all"
     if memory.oom_kills > oom_kills_before or peak_rss_bytes > 0.8 * total:
         info.type, info.status = "OutOfMemory", 507
         info.message = f"out of memory: the worker was killed in {info.stage}; {figures}"

@@ -64,7 +64,7 @@ def read_topology(root: Path = Path("/"), allowed: frozenset[int] | None = None)
 
 
 def read_memory(root: Path = Path("/")) -> Memory:
-    """Memory that this process and its children may use, and how often the OOM killer struck here."""
+    """Memory that this process and its children may use, and how often the OOM killer struck (here, else anywhere)."""
     machine = psutil.virtual_memory()
     total, available = machine.total, machine.available
     group = root / "sys/fs/cgroup"
@@ -75,7 +75,7 @@ def read_memory(root: Path = Path("/")) -> Memory:
     if 0 < limit < total:
         total, available = limit, min(available, max(0, limit - used))
     kills = 0
-    for line in _text(group / "memory.events").splitlines():
+    for line in (_text(group / "memory.events") or _text(root / "proc/vmstat")).splitlines():
         if line.startswith("oom_kill "):
             kills = int(line.split()[1])
     return Memory(total, available, kills)

@@ -129,6 +129,7 @@ class Worker:
         self._prints_on = asyncio.Event()
         self._gone = asyncio.Event()
         self._peak_rss_bytes = 0
+        self._oom_kills = 0
         self._timed_out: set[int] = set()
         self._probe_timer: asyncio.TimerHandle | None = None
 
@@ -150,7 +151,7 @@ class Worker:
         self.started_at = time.time()
         self._loaded = self._loop.create_future()
         self._loaded.add_done_callback(lambda future: future.exception())  # retrieved, even if launch was cancelled
-        oom_kills = read_memory().oom_kills
+        self._oom_kills = read_memory().oom_kills
         watch = self._loop.create_task(self._watch_memory())
         try:
             await self._spawned()
@@ -164,8 +165,6 @@ class Worker:
             self.ready = await self._loaded
         except LoadError as exc:
             self.error = exc.to_info()
-            if self.error.type == "WorkerDied":
-                obituary.explain_memory(self.error, self._peak_rss_bytes, read_memory(), oom_kills)
             raise LoadError(self.error.message, info=self.error) from None
 
     async def _spawned(self) -> None:
@@ -471,6 +470,7 @@ class Worker:
         await self._end_prints()
         stage = self._channel.page.progress.stage if self._channel is not None else ""
         info = obituary.death(code, stage, self._log_path, self._spec.locate)
+        obituary.explain_memory(info, self._peak_rss_bytes, read_memory(), self._oom_kills)
         was_draining = self.state == "DRAINING"
         self._life.move("died")
         self.pid, self._transport = None, None

@@ -64,6 +64,11 @@ def test_memory_is_the_cgroups_where_it_is_smaller(tmp_path: Path) -> None:
     assert memory.oom_kills == 3
 
 
+def test_kills_are_the_machines_where_there_is_no_cgroup(tmp_path: Path) -> None:
+    write(tmp_path, "proc/vmstat", "nr_free_pages 1\noom_kill 7")
+    assert read_memory(tmp_path).oom_kills == 7
+
+
 def test_this_machine_can_be_read() -> None:
     assert read_topology().usable >= 1
     memory = read_memory()
