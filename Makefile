@@ -7,7 +7,7 @@ KEY := $(shell cat constraints.txt pyproject.toml tools/venv.sh | sha256sum | cu
 STAMP := $(VENV)/.stamp-$(KEY)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint format bench docs constraints clean
+.PHONY: help venv demo test lint format bench faults docs constraints clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -33,6 +33,9 @@ format: $(STAMP) ## let ruff rewrite the sources
 bench: $(STAMP) ## measure: requests/s, p50/p99, CPU per 1000 requests, cell to answer (BENCH="--quick ..." adds options)
 	@tools/system_packages.sh wrk
 	@$(PY) -m tests.benchmarks.run $(BENCH)
+
+faults: $(STAMP) ## play every fault against a real gateway; writes docs/reliability.md (FAULTS="--rows ..." adds options)
+	@$(PY) -m tests.faults.run $(FAULTS)
 
 docs: $(STAMP) ## write docs/configuration.md and docs/cli.md again from the code
 	@$(PY) -m tools.reference

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 from collections.abc import Collection
@@ -19,10 +20,14 @@ def collect(root: Path, name: str, in_use: Collection[Path]) -> list[Path]:
     in_use: bundles that a gateway serves or could roll back to. Mapped weights of a removed bundle stay readable.
     """
     pattern = re.compile(re.escape(name) + r"-[0-9a-f]{12}")
-    found = [path for path in root.iterdir() if pattern.fullmatch(path.name)] if root.is_dir() else []
-    found.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    found: list[tuple[float, Path]] = []
+    for path in root.iterdir() if root.is_dir() else ():
+        with contextlib.suppress(FileNotFoundError):  # another notebook collects too
+            if pattern.fullmatch(path.name):
+                found.append((path.stat().st_mtime, path))
+    newest_first = [path for _, path in sorted(found, reverse=True)]
     used = {path.resolve() for path in in_use}
-    surplus = [path for path in found[KEPT_BUNDLES:] if path.resolve() not in used]
+    surplus = [path for path in newest_first[KEPT_BUNDLES:] if path.resolve() not in used]
     for path in surplus:
-        shutil.rmtree(path, ignore_errors=True)  # another notebook may be removing it too
+        shutil.rmtree(path, ignore_errors=True)
     return surplus

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from nbserve.bundle.garbage import collect
@@ -23,6 +24,16 @@ def test_newest_five_and_used_ones_stay(tmp_path: Path) -> None:
     assert removed == [bundles[5], bundles[6], bundles[8]]
     assert [path.exists() for path in bundles] == [True] * 5 + [False, False, True, False]
     assert all(path.exists() for path in others)
+
+
+def test_two_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
+    for age in range(400):
+        make(tmp_path, "digits", age)
+    with ThreadPoolExecutor(4) as threads:
+        runs = [threads.submit(collect, tmp_path, "digits", []) for _ in range(4)]
+        for run in runs:
+            run.result()
+    assert len(list(tmp_path.iterdir())) == 5
 
 
 def test_no_folder_is_no_garbage(tmp_path: Path) -> None:
