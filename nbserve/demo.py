@@ -82,5 +82,5 @@ def _notebook_packages() -> tuple[Any, Any, type[Exception]]:
         from nbclient import NotebookClient
         from nbclient.exceptions import CellExecutionError
     except ImportError as exc:
-        raise UsageError(f"the demo needs the package {exc.name}", hint='pip install "jupyter-nbserve[demo]"') from exc
+        raise UsageError(f"the demo needs the package {exc.name}", hint='pip install "jupyter-nbserve[torch]"') from exc
     return nbformat, NotebookClient, CellExecutionError
