@@ -49,4 +49,6 @@ def test_metadata(wheel: Path) -> None:
     assert "nbserve = nbserve.cli:main" in entry_points
     needs = metadata.get_all("Requires-Dist") or []
     assert not [need for need in needs if need.startswith("torch") and "extra ==" not in need], "torch is an extra"
-    assert {"torch", "hf", "demo", "test"} <= set(metadata.get_all("Provides-Extra") or [])
+    assert {"torch", "hf", "test"} <= set(metadata.get_all("Provides-Extra") or [])
+    with_torch = {need.split(">")[0] for need in needs if "extra == 'torch'" in need}
+    assert {"torch", "nbclient", "scikit-learn", "matplotlib"} <= with_torch, "enough for `nbserve demo`"
