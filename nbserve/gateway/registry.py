@@ -249,6 +249,7 @@ class Registry:
             before, entry.workers = entry.workers, workers
             try:
                 await entry.pool.scale(self._plan(entry))
+                await entry.warmed()
             except BaseException:
                 entry.workers = before
                 raise

@@ -193,6 +193,11 @@ class ModelVersion:
         self._warming.add(task)
         task.add_done_callback(self._warming.discard)
 
+    async def warmed(self) -> None:
+        """Returns when the workers that came are warm and take traffic, or have died of it."""
+        if self._warming:
+            await asyncio.wait(set(self._warming))
+
     async def _warm_alone(self, worker: Worker, sample: Sample) -> None:
         try:
             await self._probe(worker, sample, 1, Flag.WARMUP)

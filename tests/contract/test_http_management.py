@@ -382,9 +382,9 @@ def test_a_version_that_fails_in_the_warm_up_leaves_the_old_one(gateway: Running
 @pytest.mark.parametrize("slow", [1, 3])
 def test_an_item_that_takes_too_long_fails_alone(gateway: Running, bundle: Path, name: str, slow: int) -> None:
     """Its batch is interrupted as a whole; the others are tried again, each alone. Two slow ones are the handler's."""
-    gateway.client.register(str(bundle), name=name, config=ModelConfig(response_timeout_s=0.5))
+    gateway.client.register(str(bundle), name=name, config=ModelConfig(response_timeout_s=2))
     with ThreadPoolExecutor(8) as clients:
-        busy = clients.submit(gateway.predict, {"sleep_s": 0.3}, name)
+        busy = clients.submit(gateway.predict, {"sleep_s": 1.5}, name)
         until(lambda: gateway.client.model(name).workers[0].state == "BUSY", "the worker is busy")
         late = [clients.submit(gateway.predict, {"sleep_s": 30}, name) for _ in range(slow)]
         until(lambda: gateway.client.model(name).queue_items == slow, "they wait")
@@ -399,7 +399,7 @@ def test_an_item_that_takes_too_long_fails_alone(gateway: Running, bundle: Path,
 def test_workers_that_come_later_are_warmed_before_they_take_traffic(gateway: Running, bundle: Path, name: str) -> None:
     gateway.client.register(str(bundle), name=name)
     gateway.client.scale(name, 2)
-    until(lambda: gateway.client.model(name).workers[1].batches == 1, "it has answered the sample")
+    assert gateway.client.model(name).workers[1].batches == 1, "it has answered the sample"
     assert gateway.client.model(name).requests == {}, "which is no request of a client"
     pids = {gateway.predict({"pid": True}, name).json() for _ in range(20)}
     assert len(pids) == 2
@@ -417,7 +417,7 @@ def test_scaling_that_cannot_be(gateway: Running, bundle: Path, name: str) -> No
 def test_a_removed_model_finishes_what_it_has(gateway: Running, bundle: Path, name: str) -> None:
     gateway.client.register(str(bundle), name=name)
     replies: list[int] = []
-    thread = threading.Thread(target=lambda: replies.append(gateway.predict({"sleep_s": 0.5}, name).status))
+    thread = threading.Thread(target=lambda: replies.append(gateway.predict({"sleep_s": 2}, name).status))
     thread.start()
     until(lambda: gateway.client.model(name).workers[0].state == "BUSY", "it is at work")
     gateway.client.unregister(name)
@@ -546,7 +546,7 @@ def test_metrics(gateway: Running, tmp_path: Path, name: str) -> None:
 
 def test_what_queues_while_the_worker_is_busy_is_the_next_batch(gateway: Running, bundle: Path, name: str) -> None:
     gateway.client.register(str(bundle), name=name)
-    busy = threading.Thread(target=gateway.predict, args=({"sleep_s": 0.5}, name))
+    busy = threading.Thread(target=gateway.predict, args=({"sleep_s": 2}, name))
     busy.start()
     until(lambda: gateway.client.model(name).workers[0].state == "BUSY", "it is at work")
     threads = [threading.Thread(target=gateway.predict, args=(i, name)) for i in range(6)]
@@ -559,8 +559,10 @@ def test_what_queues_while_the_worker_is_busy_is_the_next_batch(gateway: Running
 
 def test_a_full_queue_says_so_at_once(gateway: Running, bundle: Path, name: str) -> None:
     gateway.client.register(str(bundle), name=name, config=ModelConfig(max_queue_size=2, max_batch_size=1))
-    threads = [threading.Thread(target=gateway.predict, args=({"sleep_s": 0.7}, name)) for _ in range(3)]
-    for thread in threads:
+    threads = [threading.Thread(target=gateway.predict, args=(body, name)) for body in ({"sleep_s": 5}, 1, 1)]
+    threads[0].start()
+    until(lambda: gateway.client.model(name).workers[0].state == "BUSY", "the worker is busy")
+    for thread in threads[1:]:
         thread.start()
     until(lambda: gateway.client.model(name).queue_items == 2, "two wait")
     with gateway.connect() as connection:
@@ -588,7 +590,7 @@ def test_a_handler_that_takes_too_long(gateway: Running, bundle: Path, name: str
 
 def test_one_bad_request_costs_one_error(gateway: Running, bundle: Path, name: str) -> None:
     gateway.client.register(str(bundle), name=name)
-    busy = threading.Thread(target=gateway.predict, args=({"sleep_s": 0.5}, name))
+    busy = threading.Thread(target=gateway.predict, args=({"sleep_s": 2}, name))
     busy.start()
     until(lambda: gateway.client.model(name).workers[0].state == "BUSY", "it is at work")
     statuses: list[int] = []
