@@ -25,11 +25,6 @@ class Access:
         self._token = token.encode()
         self._known: dict[str, bool] = {}
 
-    @property
-    def has_token(self) -> bool:
-        """Whether one is asked for."""
-        return bool(self._token)
-
     def knows_host(self, host: str) -> bool:
         """Whether a Host header names this gateway. The answer is remembered: the same few come again and again."""
         known = self._known.get(host)

@@ -24,7 +24,7 @@ from jupyter_client.manager import AsyncKernelManager
 
 from nbserve.bundle import Bundle
 from nbserve.config import ModelConfig
-from nbserve.errors import ErrorInfo, LoadError, WireError
+from nbserve.errors import EndOfFile, ErrorInfo, LoadError, WireError
 from nbserve.gateway.lifecycle import WORKER_MOVES, Lifecycle
 from nbserve.gateway.pool import obituary
 from nbserve.gateway.pool.placement import WorkerPlan
@@ -95,6 +95,12 @@ class _Stream(asyncio.Protocol):
             self._worker._on_broken_stream(exc)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        try:
+            self._reader.eof()
+        except EndOfFile:  # between two frames: how every stream ends
+            pass
+        except WireError as broken:
+            log.warning("worker %d: %s: %s", self._worker.id, type(broken).__name__, broken)
         self._worker._on_stream_closed()
 
 
@@ -135,7 +141,7 @@ class Worker:
 
     @property
     def state(self) -> WorkerState:
-        """Where it is in its life (lifecycle.MOVES)."""
+        """Where it is in its life (lifecycle.WORKER_MOVES)."""
         return self._life.state
 
     # -- start -------------------------------------------------------------------------------------------------------
