@@ -1,9 +1,10 @@
 """`make faults`: every fault of the table against a real gateway, counted by its clients.
 
-    python -m tests.faults.run                          everything, about 25 minutes; writes docs/reliability.md
+    python -m tests.faults.run                          everything, about an hour; writes docs/reliability.md
     python -m tests.faults.run --times 1                each row once, some four minutes
     python -m tests.faults.run --rows swap,kill-1 --times 2
     python -m tests.faults.run --out faults.json        results as JSON; rows that do not run keep what is in it
+    python -m tests.faults.run --rows swap --times 5 --add --out faults.json    five more runs of the same commit
 
 Exit code 1 where a `must` of a row that ran is broken. The page is written once there is a result for every row.
 """
@@ -45,8 +46,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         row = ROWS[name]()
         times = options.times or row.times
         console.print(f"[bold]{name}[/bold]: {row.fault} ({times} runs)")
-        result = asyncio.run(play(row, times, options.seed, lambda text: console.print(f"  {text}", style="dim")))
-        result.commit = commit(ROOT)
+        here = commit(ROOT)
+        before = known.get(name) if options.add else None
+        if before is not None and before.commit != here:
+            console.print(f"  {len(before.runs)} runs of {before.commit} are left out: this is {here}")
+            before = None
+        done = len(before.runs) if before is not None else 0
+        result = asyncio.run(play(row, times, options.seed, lambda text: console.print(f"  {text}", style="dim"), done))
+        result.commit = here
+        if before is not None:
+            result.runs = before.runs + result.runs
+            result.seconds += before.seconds
         ran.append(result)
         known[name] = result
         if options.out:
@@ -59,17 +69,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if all(result.held for result in ran) else 1
 
 
-async def play(row: Row, times: int, seed: int, say: Callable[[str], None] = lambda _: None) -> RowResult:
-    """So many runs of a row on one stage, and a look at what the gateway leaves behind at its end."""
+async def play(
+    row: Row, times: int, seed: int, say: Callable[[str], None] = lambda _: None, done: int = 0
+) -> RowResult:
+    """So many runs of a row on one stage, and a look at what the gateway leaves behind at its end.
+
+    `done`: runs of it that there are already; these go on with the next ones' random numbers.
+    """
     result = RowResult(row.name, row.fault, row.must, seed=seed)
     began_s = time.monotonic()
     async with stage() as here:
         failed = await guarded(row.prepare(here), row.limit_s)
-        for number in range(times if failed is None else 0):
+        for number in range(done, done + times if failed is None else done):
             run = await guarded(row.run(here, random.Random(f"{seed}-{row.name}-{number}")), row.limit_s)
             assert run is not None
             result.runs.append(run)
-            say(f"run {number + 1} of {times}: " + ("; ".join(run.broken)[:400] if run.broken else "held"))
+            say(f"run {number + 1} of {done + times}: " + ("; ".join(run.broken)[:400] if run.broken else "held"))
         if failed is not None:
             result.runs.append(failed)
         left = await here.end()
@@ -137,6 +152,7 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--times", type=int, help="runs of each row (default: the row's own, mostly 20)")
     parser.add_argument("--seed", type=int, default=1, help="of everything random (1)")
     parser.add_argument("--out", type=Path, help="JSON file; results of other rows in it are kept")
+    parser.add_argument("--add", action="store_true", help="keep earlier runs of the same commit in --out, and go on")
     parser.add_argument("--no-page", action="store_true", help="do not write docs/reliability.md")
     parser.add_argument("--list", action="store_true", help="show the rows and end")
     options = parser.parse_args(arguments)

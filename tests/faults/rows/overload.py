@@ -67,8 +67,6 @@ class Overload(Row):
         "Retry-After; nothing hangs; memory bounded"
     )
     back = "the first answer within the SLO to a request sent after the load went"
-    times = 3
-    """A run takes a minute."""
     limit_s = 150.0
 
     async def prepare(self, stage: Stage) -> None:

@@ -27,8 +27,6 @@ class Swap(Row):
     fault = f"{SWAPS} swaps in {SECONDS:g} s; {SWAPS // FAIL_EVERY} of them fail: {', '.join(LOAD_FAULTS)}"
     must = f"0 failed; no old answer later than {OLD_ANSWERS_S:g} s after its switch"
     back = "the last answer of an old version, after the switch"
-    times = 3
-    """A run takes a minute; each is twenty swaps."""
     limit_s = 180.0
 
     async def prepare(self, stage: Stage) -> None:
