@@ -11,10 +11,11 @@ from typing import Literal
 
 import msgspec
 
-__all__ = ["PROFILES", "GatewayConfig", "ModelConfig", "ProfileName"]
+__all__ = ["PROFILES", "GatewayConfig", "HttpConnectionName", "ModelConfig", "ProfileName"]
 
 _RANGE = re.compile(r"(\d+):(\d+)")
 
+HttpConnectionName = Literal["auto", "httptools", "tornado"]
 ProfileName = Literal["notebook", "server", "container"]
 
 BODY_LIMIT_BYTES = 6_553_500
@@ -45,11 +46,12 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     isolate: Literal["on", "off"] = "on"
     """Whether a batch that failed is run again in parts, to find the requests at fault."""
     retries: int = 1
-    """How often a request whose worker died is tried again; 0 for handlers with side effects."""
+    """How often a request is tried again whose worker died while it ran; 0 for handlers with side effects. One that had
+    not begun to run is sent again at no charge."""
     max_requests: int | None = None
     """A worker is replaced by a fresh one after so many requests."""
     max_rss_bytes: int | None = None
-    """A worker is replaced by a fresh one when its memory has grown over this."""
+    """A worker is replaced by a fresh one when its memory has grown over this; `--max-rss 2GB` in a cell or shell."""
 
     @property
     def worker_range(self) -> tuple[int, int] | None:
@@ -109,6 +111,8 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     metrics_port: int | None = None
     token: str = ""
     """Empty = no token asked (container profile only); management is then off."""
+    owner_token: str = ""
+    """Opens management to who started the gateway, where `token` is empty; it is given to nobody else."""
     owner_pid: int | None = None
     """The notebook kernel to live and die with; None = detached."""
     kernel_id: str = ""
@@ -120,6 +124,8 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     header_limit_bytes: int = 65536
     slow_request_timeout_s: float = 30.0
     shutdown_grace_s: float = 30.0
+    http_connection: HttpConnectionName = "auto"
+    """What reads HTTP: httptools, or tornado, which costs several times the CPU; auto = httptools where installed."""
     allow_hosts: list[str] = msgspec.field(default_factory=list)
     """Host header names accepted beside loopback names and `host`; "*" = any (container)."""
 
@@ -127,6 +133,7 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 PROFILES: dict[ProfileName, dict[str, object]] = {
     "notebook": {"host": "127.0.0.1", "development": True},
     "server": {"host": "127.0.0.1", "port": 8080, "management_port": 8081, "metrics_port": 8082},
-    "container": {"host": "0.0.0.0", "port": 8080, "allow_hosts": ["*"]},
+    # the clouds kill 30 s after SIGTERM
+    "container": {"host": "0.0.0.0", "port": 8080, "allow_hosts": ["*"], "shutdown_grace_s": 25.0},
 }
 """What each profile changes of GatewayConfig's defaults (design section 2)."""

@@ -19,6 +19,20 @@ __all__ = ["CELL_OPTIONS", "MODEL_OPTIONS", "SERVER_OPTIONS", "model_config"]
 
 _DEFAULTS = ModelConfig()
 
+_UNIT_BYTES = {
+    "": 1,
+    "b": 1,
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+    "tb": 10**12,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+    "tib": 2**40,
+}
+_SIZE = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>b|[kmgt]i?b|)", re.IGNORECASE)
+
 
 class _WorkerCount(click.ParamType[Any]):
     """A number of workers, `auto`, or a range."""
@@ -32,6 +46,20 @@ class _WorkerCount(click.ParamType[Any]):
             return int(value)
         except ValueError:
             self.fail(f"{value!r} is neither a number nor 'auto' nor MIN:MAX", param, ctx)
+
+
+class _Size(click.ParamType[Any]):
+    """Bytes: a plain number, or one with a unit."""
+
+    name = "SIZE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        match = _SIZE.fullmatch(value.strip())
+        if match is None:
+            self.fail(f"{value!r} is no size; write bytes, or a number with KB, MB, GB, KiB, MiB or GiB", param, ctx)
+        return int(float(match["number"]) * _UNIT_BYTES[match["unit"].lower()])
 
 
 class _Assignment(click.ParamType[Any]):
@@ -94,7 +122,12 @@ MODEL_OPTIONS: tuple[click.Option, ...] = (
         "--retries", int, "How often a request whose worker died is tried again; 0 with side effects.", metavar="N"
     ),
     _option("--max-requests", int, "A worker is replaced by a fresh one after so many requests.", metavar="N"),
-    _option("--max-rss-bytes", int, "A worker is replaced when its memory has grown over this.", metavar="BYTES"),
+    click.Option(
+        ["--max-rss", "max_rss_bytes"],
+        type=_Size(),
+        metavar="SIZE",
+        help="A worker is replaced when its memory has grown over this: 2GB, 1500MB, 1GiB, or bytes.",
+    ),
 )
 
 CELL_OPTIONS: tuple[click.Option, ...] = (
@@ -109,7 +142,14 @@ CELL_OPTIONS: tuple[click.Option, ...] = (
 )
 
 SERVER_OPTIONS: tuple[click.Option, ...] = (
-    click.Option(["--host"], metavar="ADDRESS", help="Where to listen.  [default: 127.0.0.1]"),
+    click.Option(
+        ["--profile"],
+        type=click.Choice(["server", "container"]),
+        default="server",
+        show_default=True,
+        help="container: one port for all on 0.0.0.0, inference open, management off unless a token is given.",
+    ),
+    click.Option(["--host"], metavar="ADDRESS", help="Where to listen.  [default: 127.0.0.1; container: 0.0.0.0]"),
     click.Option(
         ["--port"],
         type=click.IntRange(0, 65535),
@@ -128,6 +168,9 @@ SERVER_OPTIONS: tuple[click.Option, ...] = (
     ),
 )
 
+_OPTION_OF = {option.name: option.opts[0] for option in MODEL_OPTIONS}
+"""Field of ModelConfig -> the option that a user writes."""
+
 
 def model_config(params: Mapping[str, Any]) -> ModelConfig:
     """Parsed options -> ModelConfig. Raises UsageError for values that cannot be."""
@@ -137,4 +180,4 @@ def model_config(params: Mapping[str, Any]) -> ModelConfig:
         return ModelConfig(**fields)
     except (ValueError, msgspec.ValidationError) as exc:
         name, _, rest = str(exc).partition(" ")
-        raise UsageError(f"--{name.replace('_', '-')} {rest}") from exc
+        raise UsageError(f"{_OPTION_OF.get(name, name)} {rest}") from exc

@@ -32,8 +32,10 @@ class Notebook:
         shown: list[str] = []
 
         def output(message: dict[str, Any]) -> None:
+            if message["msg_type"] == "update_display_data":  # of any cell's display, this one's or an earlier one's
+                return
             content = message["content"]
-            shown.append(content.get("text") or content.get("data", {}).get("text/plain", ""))
+            shown.append(content.get("text") or content.get("data", {}).get("text/plain", "") + "\n")
 
         reply = self._client.execute_interactive(code, timeout=timeout_s, output_hook=output)["content"]
         if reply["status"] != "ok":

@@ -13,65 +13,24 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
-
-import msgspec
+from typing import NamedTuple
 
 from nbserve.config import ModelConfig
 from nbserve.errors import ErrorInfo, LoadError
 from nbserve.gateway.cost import CostModel
 from nbserve.gateway.metrics import VersionStats
-from nbserve.gateway.policy import Budget, Dispatch, QueueView, Reject, WaitUntil, admit, count_expired, decide
+from nbserve.gateway.policy import Dispatch, QueueView, Reject, WaitUntil, admit, count_expired, decide
 from nbserve.gateway.pool.supervisor import Worker
+from nbserve.gateway.request import Answered, Request, Where
+from nbserve.gateway.rescue import BatchCap, Retries
 from nbserve.wire.frames import Buffer, Flag
 from nbserve.wire.messages import AnswerItem, AnswerMeta, RequestItem, Timings
 
-__all__ = ["Answered", "Batcher", "Probe", "QueueTotal", "Request"]
+__all__ = ["Batcher", "Probe", "QueueTotal"]
 
 log = logging.getLogger("nbserve.batcher")
 
 _batch_ids = itertools.count(1)
-
-_QUEUED, _SENT, _DONE = range(3)
-
-RETRIES_PER_S, RETRIES_AT_ONCE = 10.0, 200.0
-"""Requests whose worker died may be tried again at this rate (10/s is the floor of Finagle's retry budget)."""
-ISOLATION_SHARE, ISOLATION_AT_ONCE_S = 0.25, 1.0
-"""Seconds a second for finding bad requests in failed batches; when spent, requests go one by one for a while."""
-CLEAN_BATCHES = 50
-"""So many batches in a row that went well double a lowered batch cap."""
-
-
-class Answered(NamedTuple):
-    """What became of a request. `error` is set where `status` says so. `server_timing`: the header's value."""
-
-    status: int
-    content_type: str
-    body: Buffer
-    error: ErrorInfo | None = None
-    server_timing: str = ""
-    retry_after_s: float | None = None
-    batch_id: int | None = None
-    worker_id: int | None = None
-
-
-class Request:
-    """One request on its way. The owner says in a subclass what to do with the answer."""
-
-    __slots__ = ("arrived_s", "body", "group", "item", "parts", "state", "tries")
-
-    def __init__(self, item: RequestItem, body: bytes, arrived_s: float) -> None:
-        self.item = item
-        self.body = body
-        self.arrived_s = arrived_s
-        self.tries = 0
-        self.group: _Suspects | None = None
-        self.state = _QUEUED
-        self.parts: list[Buffer] | None = None
-
-    def answered(self, answer: Answered) -> None:
-        """Called exactly once for an admitted request, unless it was abandoned."""
-        raise NotImplementedError
 
 
 class Probe(NamedTuple):
@@ -101,21 +60,6 @@ class _Batch:
         self.sent_s = sent_s
         self.idle_since_s = idle_since_s
         self.future = future
-
-
-class _Suspects:
-    """The requests of a batch that was lost, now tried one by one: was it one of them, or were they too many?
-
-    Lost to the time limit it is always one of them (`guilty`); when two have run into it alone, it is the handler.
-    """
-
-    __slots__ = ("guilty", "left", "size", "timeouts")
-
-    def __init__(self, size: int, *, guilty: bool) -> None:
-        self.size = size
-        self.left = size
-        self.guilty = guilty
-        self.timeouts = 0
 
 
 class QueueTotal:
@@ -150,7 +94,6 @@ class Batcher:
         self._items = 0
         self._bytes = 0
         self._total = total or QueueTotal(config.max_queue_bytes)
-        self._retries: deque[Request] = deque()
         self._ready: set[Worker] = set()
         self._idle: dict[Worker, float] = {}  # -> idle since; longest idle first
         self._busy: dict[Worker, int] = {}
@@ -160,10 +103,8 @@ class Batcher:
         self._timer: asyncio.TimerHandle | None = None
         self._closing: str = ""
         self._hopeless: str = ""
-        self._cap = config.max_batch_size
-        self._clean_batches = 0
-        self._retry_budget = Budget(RETRIES_PER_S, RETRIES_AT_ONCE)
-        self._isolation_budget = Budget(ISOLATION_SHARE * _workers_asked(config), ISOLATION_AT_ONCE_S)
+        self._cap = BatchCap(config)
+        self._retries = Retries(config.retries, self._cap)
         self._emptied: asyncio.Future[None] | None = None
 
     # -- requests ----------------------------------------------------------------------------------------------------
@@ -210,15 +151,15 @@ class Batcher:
 
     def abandon(self, request: Request) -> None:
         """The client has gone: out of the queue, or its answer is dropped."""
-        if request.state == _DONE:
+        if request.state == Where.DONE:
             return
-        if request.state == _QUEUED and not request.tries:
+        if request.state == Where.QUEUED:
             self._items -= 1
             self._count_bytes(-len(request.body))
-        elif request.state == _QUEUED:
-            self._retries = deque(other for other in self._retries if other is not request)
+        elif request.state == Where.AGAIN:
+            self._retries.drop(request)
         self._wake()
-        request.state = _DONE
+        request.state = Where.DONE
         request.body = b""
         self.stats.count_request(499)
 
@@ -250,7 +191,7 @@ class Batcher:
         while True:
             self._drop_heads()
             now_s = self._clock()
-            limits = self._limits(now_s)
+            limits = self._cap.limits(now_s)
             decision = decide(self._view(), now_s, len(self._idle), self.cost_model.cost, limits)
             if isinstance(decision, Dispatch):
                 self._dispatch(self._take(decision.size), Flag.NONE)
@@ -260,21 +201,14 @@ class Batcher:
             break
         self._check_empty()
 
-    def _limits(self, now_s: float) -> ModelConfig:
-        """The configuration, with a smaller batch where memory ran out or isolation has used up its time."""
-        cap = 1 if self._isolation_budget.is_spent(now_s) else self._cap
-        if cap == self.config.max_batch_size:
-            return self.config
-        return msgspec.structs.replace(self.config, max_batch_size=cap)
-
     def _drop_heads(self) -> None:
         """Take the abandoned and the expired off the front."""
         queue = self._queue
-        while queue and queue[0].state == _DONE:
+        while queue and queue[0].state == Where.DONE:
             queue.popleft()
         if not queue or self.config.slo_ms is None:
             return
-        waiting = (request.arrived_s for request in queue if request.state == _QUEUED)
+        waiting = (request.arrived_s for request in queue if request.state == Where.QUEUED)
         count = count_expired(waiting, self._items, self._clock(), self.cost_model.cost, self.config)
         for request in self._take(count):
             message = f"the deadline of {self.config.slo_ms:g} ms cannot be met any more"
@@ -285,7 +219,7 @@ class Batcher:
         taken: list[Request] = []
         while len(taken) < count:
             request = self._queue.popleft()
-            if request.state == _QUEUED:
+            if request.state == Where.QUEUED:
                 taken.append(request)
                 self._count_bytes(-len(request.body))
         self._items -= len(taken)
@@ -301,7 +235,7 @@ class Batcher:
         self._busy[worker] = batch.id
         self._batches[batch.id] = batch
         for request in requests:
-            request.state = _SENT
+            request.state = Where.SENT
         try:
             worker.send(
                 batch.id,
@@ -318,63 +252,31 @@ class Batcher:
             self._wake()
             worker.kill()  # nobody knows what it has got; the pool starts it anew
 
-    # -- retries: a batch whose worker died --------------------------------------------------------------------------
+    # -- a batch whose worker died -----------------------------------------------------------------------------------
 
     def _lose(self, batch: _Batch, info: ErrorInfo) -> None:
-        """Its requests are tried again, each alone; those that had their tries, or ran into the time limit, fail."""
+        """Its requests are tried again, each alone, or fail."""
         if batch.future is not None:
             if not batch.future.done():
                 batch.future.set_exception(LoadError(info.message, info=info))
             return
-        now_s = self._clock()
-        waiting = [request for request in batch.requests if request.state != _DONE]
-        timed_out = info.status == 504
-        suspects = None
-        if len(waiting) > 1 and (timed_out or info.status == 507):
-            suspects = _Suspects(len(waiting), guilty=timed_out)
+        for request in self._retries.lost(batch.requests, info, self._clock()):
+            self._fail(request, info, batch=batch)
+
+    def _put_back(self, batch: _Batch) -> None:
+        """It never began: its requests are the first of the queue again, as if they had not been sent."""
+        waiting = [request for request in batch.requests if request.state != Where.DONE]
         for request in waiting:
-            if request.group is not None:  # it was alone, and its worker died again
-                request.group.guilty = True
-                request.group.timeouts += timed_out
-            alone = timed_out and len(batch.requests) == 1
-            if request.tries >= self.config.retries or alone or self._retry_budget.is_spent(now_s):
-                self._fail(request, info, batch=batch)
-                continue
-            self._retry_budget.spend(1, now_s)
-            request.tries += 1
-            request.group = request.group or suspects
-            request.state, request.parts = _QUEUED, None
-            self._retries.append(request)
-        self._give_up_slow_groups(info)
-
-    def _give_up_slow_groups(self, info: ErrorInfo) -> None:
-        """Two of a group have run into the time limit alone: the others would too, and hold up everybody."""
-        slow = [request for request in self._retries if request.group is not None and request.group.timeouts >= 2]
-        if slow:
-            self._retries = deque(request for request in self._retries if request not in slow)
-            for request in slow:
-                self._fail(request, info)
-
-    def _cleared(self, suspects: _Suspects) -> None:
-        """One of a lost batch has gone through alone. If all do, it was not one of them: they were too many at once."""
-        suspects.left -= 1
-        if suspects.left == 0 and not suspects.guilty:
-            self._lower_cap(suspects.size // 2)
-
-    def _lower_cap(self, size: int) -> None:
-        self._cap = max(1, min(self._cap, size))
-        self._clean_batches = 0
-        log.warning("batches are at most %d for now: a larger one ran out of memory or killed its worker", self._cap)
-
-    def _raise_cap(self) -> None:
-        self._clean_batches += 1
-        if self._cap < self.config.max_batch_size and self._clean_batches >= CLEAN_BATCHES:
-            self._cap = min(self.config.max_batch_size, 2 * self._cap)
-            self._clean_batches = 0
+            request.state = Where.AGAIN if request.tries else Where.QUEUED
+        self._retries.put_back([request for request in waiting if request.tries])
+        fresh = [request for request in waiting if not request.tries]
+        self._queue.extendleft(reversed(fresh))
+        self._items += len(fresh)
+        self._count_bytes(sum(len(request.body) for request in fresh))
 
     def _send_retries(self) -> None:
         while self._retries and self._idle:
-            self._dispatch([self._retries.popleft()], Flag.RETRY)
+            self._dispatch([self._retries.pop()], Flag.RETRY)
 
     # -- the pool's listener -----------------------------------------------------------------------------------------
 
@@ -420,33 +322,30 @@ class Batcher:
             return
         self._close(batch, now_s)
         for request in batch.requests:
-            if request.state != _DONE:
+            if request.state != Where.DONE:
                 info = ErrorInfo(type="HandlerError", message="the worker gave no answer for this request")
                 self._fail(request, info, batch=batch)
         size = len(batch.requests)
         self.stats.count_batch(size, timings, transport_s)
         if clean and not batch.flags:
             self.cost_model.observe(size, round_trip_s)
-            self._raise_cap()
+            self._cap.note_clean()
         if meta.extra:
-            self._note_trouble(meta.extra, now_s)
+            self.stats.isolation_s += float(meta.extra.get("isolation_s", 0.0))
+            self._cap.note_trouble(meta.extra, now_s)
         self._wake()
 
-    def _note_trouble(self, extra: dict[str, Any], now_s: float) -> None:
-        """The worker had to run parts of the batch again: for a bad request, or for want of memory."""
-        isolation_s = float(extra.get("isolation_s", 0.0))
-        self.stats.isolation_s += isolation_s
-        self._isolation_budget.spend(isolation_s, now_s)
-        if fits := int(extra.get("memory_fits", 0)):
-            self._lower_cap(fits)
-
-    def batch_lost(self, worker: Worker, batch_id: int, info: ErrorInfo) -> None:
-        """The worker died with this batch in hand."""
+    def batch_lost(self, worker: Worker, batch_id: int, info: ErrorInfo, *, began: bool) -> None:
+        """The worker died with this batch in hand. One that never began is no suspect, and costs it no try."""
         batch = self._batches.get(batch_id)
-        if batch is not None:
-            self._forget(batch)
+        if batch is None:
+            return
+        self._forget(batch)
+        if began or batch.future is not None:
             self._lose(batch, info)
-            self._wake()
+        else:
+            self._put_back(batch)
+        self._wake()
 
     def no_more_workers(self, info: ErrorInfo) -> None:
         """All workers have failed for good: what waits is answered."""
@@ -477,10 +376,11 @@ class Batcher:
         self._fail_waiting(info)
         for batch in list(self._batches.values()):
             self._forget(batch)
-            if batch.future is not None and not batch.future.done():
+            if batch.future is None:
+                for request in batch.requests:
+                    self._fail(request, info)
+            elif not batch.future.done():
                 batch.future.set_exception(LoadError(reason, info=info))
-            for request in batch.requests:
-                self._fail(request, info)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -492,8 +392,7 @@ class Batcher:
             self._emptied.set_result(None)
 
     def _fail_waiting(self, info: ErrorInfo) -> None:
-        waiting = [*self._retries, *self._take(self._items)]
-        self._retries.clear()
+        waiting = [*self._retries.clear(), *self._take(self._items)]
         for request in waiting:
             self._fail(request, info, retry_after_s=1.0)
 
@@ -504,7 +403,7 @@ class Batcher:
             log.warning("batch %d has no item %d", batch.id, answer.item)
             return
         request = batch.requests[answer.item]
-        if request.state == _DONE:
+        if request.state == Where.DONE:
             return
         if answer.kind == "more" or request.parts is not None:
             request.parts = [*(request.parts or []), body]
@@ -531,7 +430,7 @@ class Batcher:
     def _fail(
         self, request: Request, info: ErrorInfo, *, batch: _Batch | None = None, retry_after_s: float | None = None
     ) -> None:
-        if request.state == _DONE:
+        if request.state == Where.DONE:
             return
         wait_s = (batch.sent_s if batch else self._clock()) - request.arrived_s
         timing = f"queue;dur={wait_s * 1e3:.3f}"
@@ -539,10 +438,9 @@ class Batcher:
         self._complete(request, Answered(info.status, "", b"", info, timing, retry_after_s, batch_id, worker_id))
 
     def _complete(self, request: Request, answered: Answered) -> None:
-        request.state = _DONE
+        request.state = Where.DONE
         request.body = b""
-        if request.group is not None:
-            self._cleared(request.group)
+        self._retries.completed(request)
         self.stats.count_request(answered.status)
         try:
             request.answered(answered)
@@ -567,11 +465,6 @@ class Batcher:
         if self._batches.pop(batch.id, None) is not None:
             self._busy_s += self._clock() - batch.sent_s
         self._busy.pop(batch.worker, None)
-
-
-def _workers_asked(config: ModelConfig) -> int:
-    """Workers asked for; 1 where that is not a number."""
-    return config.workers if isinstance(config.workers, int) else 1
 
 
 def _all_late(batch: _Batch, meta: AnswerMeta) -> ErrorInfo | None:

@@ -24,7 +24,8 @@ from nbserve.config import GatewayConfig
 from nbserve.gateway.access import Access
 from nbserve.gateway.batcher import QueueTotal
 from nbserve.gateway.events import EventBus, Rates
-from nbserve.gateway.http import HttpServer, Limits, Site
+from nbserve.gateway.exchange import Limits
+from nbserve.gateway.http import HttpServer, Site
 from nbserve.gateway.inference import Inference
 from nbserve.gateway.management import Services, make_app
 from nbserve.gateway.metrics import MetricsPage
@@ -57,11 +58,14 @@ class Gateway:
         self._grace_s = config.shutdown_grace_s
         self._bus = EventBus()
         total = QueueTotal(config.max_queue_bytes)
-        surroundings = Surroundings(self._runtime_dir, self._bus.emit, ports.url, config.development, total)
+        surroundings = Surroundings(self._runtime_dir, self._bus.emit, ports.url, total)
         self.registry = Registry(surroundings, read_topology(), grace_s=config.shutdown_grace_s)
         self._rates = Rates(self._bus, self.registry.rates)
         self._metrics = MetricsPage(self.registry.views)
         self._inference = Inference(self.registry, self._bus, clock=time.monotonic, development=config.development)
+        self._access = Access(
+            host=config.host, allow_hosts=config.allow_hosts, token=config.token, owner_token=config.owner_token
+        )
         self._services = Services(
             registry=self.registry,
             bus=self._bus,
@@ -69,9 +73,9 @@ class Gateway:
             status=self.status,
             shutdown=self.ask_to_stop,
             development=config.development,
-            management_on=bool(config.token),
+            may_manage=self._access.may_manage,
+            is_ready=self._is_ready,
         )
-        self._access = Access(host=config.host, allow_hosts=config.allow_hosts, token=config.token)
         self._servers = self._serve()
 
     async def run(self, on_ready: Callable[[], None]) -> None:
@@ -140,7 +144,11 @@ class Gateway:
             is_stopping=self._stop_asked.is_set,
             development=config.development,
         )
-        return HttpServer(site, [sock])  # type: ignore[list-item]
+        return HttpServer(site, [sock], config.http_connection)  # type: ignore[list-item]
+
+    def _is_ready(self) -> bool:
+        """A container is started for its model: until that serves, whoever balances load must send nothing."""
+        return self.config.profile != "container" or bool(self.registry.routes)
 
     def _publish(self) -> Path:
         pid = os.getpid()
@@ -153,7 +161,7 @@ class Gateway:
             host=discovery.host_name(),
             url=self._ports.url,
             management_url=self._ports.management_url,
-            token=self.config.token,
+            token=self.config.token or self.config.owner_token,
             kernel_id=self.config.kernel_id,
             profile=self.config.profile,
             version=nbserve.__version__,

@@ -1,31 +1,51 @@
-"""The lives of workers and versions as tables: which event moves what from which state to which. Pure.
+"""The lives of workers, pools and versions as tables: which event moves what from which state to which. Pure.
 
-Used by gateway/pool/worker and gateway/registry, which act on the moves; drawn into docs/lifecycle.md from these very
-tables. An illegal move is a bug of ours; the error tells the story.
+Used by gateway/pool/worker, gateway/pool/supervisor and gateway/registry, which act on the moves; drawn into
+docs/lifecycle.md from these very tables. An illegal move is a bug of ours; the error tells the story.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from nbserve.wire.management import VersionState, WorkerState
 
-__all__ = ["VERSION_MOVES", "WORKER_MOVES", "IllegalMove", "Lifecycle"]
+__all__ = ["POOL_MOVES", "VERSION_MOVES", "WORKER_MOVES", "IllegalMove", "Lifecycle", "PoolState"]
+
+PoolState = Literal["STARTING", "SERVING", "RESTARTING", "FAILED", "STOPPING", "STOPPED"]
 
 State = TypeVar("State", bound=str)
 
 WORKER_MOVES: dict[WorkerState, dict[str, WorkerState]] = {
-    "STARTING": {"hello": "LOADING", "died": "STOPPED", "gave_up": "FAILED", "drain": "DRAINING"},
-    "LOADING": {"ready": "READY", "died": "STOPPED", "gave_up": "FAILED", "drain": "DRAINING"},
+    "STARTING": {"hello": "LOADING", "died": "STOPPED", "drain": "DRAINING"},
+    "LOADING": {"ready": "READY", "died": "STOPPED", "drain": "DRAINING"},
     "READY": {"sent": "BUSY", "paused": "PAUSED", "drain": "DRAINING", "died": "STOPPED"},
     "BUSY": {"answered": "READY", "sent": "BUSY", "paused": "PAUSED", "drain": "DRAINING", "died": "STOPPED"},
-    "PAUSED": {"resumed": "READY", "answered": "PAUSED", "drain": "DRAINING", "died": "STOPPED"},
-    "DRAINING": {"answered": "DRAINING", "paused": "DRAINING", "resumed": "DRAINING", "died": "STOPPED"},
+    "PAUSED": {
+        "resumed": "READY",
+        "resumed_busy": "BUSY",
+        "answered": "PAUSED",
+        "drain": "DRAINING",
+        "died": "STOPPED",
+    },
+    "DRAINING": {"hello": "DRAINING", "ready": "DRAINING", "answered": "DRAINING", "died": "STOPPED"},
     "STOPPED": {"start": "STARTING", "gave_up": "FAILED"},
     "FAILED": {"start": "STARTING"},
 }
-"""State -> event -> next state. "answered" is the answer that leaves nothing in hand."""
+"""State -> event -> next state. "answered" is the answer that leaves nothing in hand; "resumed_busy": something still
+is. What a worker has sent before it reads DRAIN still comes."""
+
+POOL_MOVES: dict[PoolState, dict[str, PoolState]] = {
+    "STARTING": {"started": "SERVING", "gave_up": "FAILED", "stop": "STOPPING"},
+    "SERVING": {"lost_last": "RESTARTING", "stop": "STOPPING"},
+    "RESTARTING": {"came_back": "SERVING", "gave_up": "FAILED", "stop": "STOPPING"},
+    "FAILED": {"stop": "STOPPING"},
+    "STOPPING": {"stopped": "STOPPED"},
+    "STOPPED": {},
+}
+"""State -> event -> next state. SERVING: at least one worker is loaded and alive. RESTARTING: none is, but one is on
+its way, and requests wait for it. FAILED: none is, and none will be."""
 
 VERSION_MOVES: dict[VersionState, dict[str, VersionState]] = {
     "LOADING": {"serve": "READY", "fail": "FAILED", "drain": "DRAINING"},

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, cast
 import msgspec
 from tornado.web import Application, HTTPError, RequestHandler
 
-from nbserve.errors import BadRequest, Forbidden, LoadError, MethodNotAllowed, NbserveError, NotFound
+from nbserve.errors import BadRequest, Forbidden, LoadError, MethodNotAllowed, NbserveError, NotFound, Unavailable
 from nbserve.gateway.events import EventBus
 from nbserve.gateway.inference import check_name, request_id_of
 from nbserve.gateway.metrics import MetricsPage
@@ -43,7 +43,11 @@ _TORCHSERVE_OPTIONS = {
 
 
 class Services:
-    """What the handlers work with. `management_on` False: every verb is refused (no token was given)."""
+    """What the handlers work with.
+
+    `may_manage`: whether an Authorization header that was let in may manage (none may where no token was given).
+    `is_ready`: what /ping answers.
+    """
 
     def __init__(
         self,
@@ -54,7 +58,8 @@ class Services:
         status: Callable[[], GatewayStatus],
         shutdown: Callable[[], None],
         development: bool,
-        management_on: bool = True,
+        may_manage: Callable[[str], bool],
+        is_ready: Callable[[], bool],
     ) -> None:
         self.registry = registry
         self.bus = bus
@@ -62,7 +67,8 @@ class Services:
         self.status = status
         self.shutdown = shutdown
         self.development = development
-        self.management_on = management_on
+        self.may_manage = may_manage
+        self.is_ready = is_ready
 
 
 def make_app(services: Services, *, inference: bool, management: bool, metrics: bool) -> Application:
@@ -193,10 +199,12 @@ class UnknownPathHandler(BaseHandler):
 
 
 class PingHandler(BaseHandler):
-    """GET /ping: that the gateway lives; needs no token."""
+    """GET /ping: that the gateway lives, in a container that a model is ready; needs no token."""
 
     def get(self) -> None:
-        """200."""
+        """200, or 503 while the container's model loads."""
+        if not self.services.is_ready():
+            raise Unavailable("the model is not ready")
         self.reply({"status": "Healthy"})
 
     head = get
@@ -223,7 +231,7 @@ class ManagementHandler(BaseHandler):
 
     def prepare(self) -> None:
         """Called by tornado before any method."""
-        if not self.services.management_on:
+        if not self.services.may_manage(self.request.headers.get("Authorization", "")):
             raise Forbidden("management is off: the gateway was started without a token")
 
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -30,18 +29,20 @@ from nbserve.errors import (
     Unavailable,
 )
 from nbserve.gateway.autoscale import TICK_S, Autoscaler, Load
+from nbserve.gateway.cancellation import to_the_end
 from nbserve.gateway.inference import Route, check_name
-from nbserve.gateway.metrics import Histogram, VersionView
-from nbserve.gateway.pool.placement import Demand, WorkerPlan, describe, plan
+from nbserve.gateway.metrics import VersionView
+from nbserve.gateway.pool.floorplan import describe
+from nbserve.gateway.pool.placement import Demand, WorkerPlan, plan
 from nbserve.gateway.pool.topology import Topology, read_memory
+from nbserve.gateway.rates import RateMeter
+from nbserve.gateway.swap import Swap, choose_swap, headrooms
 from nbserve.gateway.version import ModelVersion, Surroundings
 from nbserve.wire.management import Event, ModelStatus, RegisterRequest
 
-__all__ = ["Registry", "bundle_path", "choose_swap"]
+__all__ = ["Registry", "bundle_path"]
 
 log = logging.getLogger("nbserve.gateway")
-
-Swap = Literal["blue-green", "rolling", "stop-first"]
 
 KEPT_VERSIONS = 5
 """Replaced versions of a name that can be rolled back to."""
@@ -70,31 +71,36 @@ class Registry:
         self._locks: dict[str, asyncio.Lock] = {}
         self._checked: set[tuple[str, str]] = set()
         self._background: set[asyncio.Task[None]] = set()
-        self._rates: dict[str, tuple[int, int, int, Histogram]] = {}
+        self._rates = RateMeter()
         self._stopping = False
 
     # -- register ----------------------------------------------------------------------------------------------------
 
     async def begin(self, asked: RegisterRequest) -> ModelVersion:
-        """Start to load a version; returns while it is LOADING. Raises BadRequest, BundleError, Conflict."""
-        if self._stopping:
-            raise Unavailable("the gateway is shutting down")
+        """Start to load a version; returns while it is LOADING.
+
+        Raises BadRequest, BundleError, Conflict, Unavailable.
+        """
         path = bundle_path(asked.url)
         if asked.model_name:
             check_name(asked.model_name)
         bundle = await asyncio.to_thread(self._open, path)
         name = asked.model_name or check_name(bundle.name)
         version = check_name(asked.version, "version") if asked.version else self._next_version(name)
-        versions = self._versions.setdefault(name, {})
+        versions = self._versions.get(name, {})
         for failed in [other for other in versions.values() if other.state == "FAILED" and other.pool is None]:
             del versions[failed.version]
         if version in versions:
             raise Conflict(f"version {version} of {name} is {versions[version].state}", hint="choose another version")
-        entry = versions[version] = ModelVersion(name, version, bundle, asked.config, self._around)
+        entry = ModelVersion(name, version, bundle, asked.config, self._around)
         self._start(entry, beside=bool(asked.version) and name in self._defaults)
         return entry
 
     def _start(self, entry: ModelVersion, *, beside: bool) -> None:
+        """From here on the version is listed, and `stop` sees to its end; so none may begin after it."""
+        if self._stopping:
+            raise Unavailable("the gateway is shutting down")
+        self._versions.setdefault(entry.name, {})[entry.version] = entry
         entry.task = asyncio.get_running_loop().create_task(self._bring_up(entry, beside=beside))
         entry.task.add_done_callback(lambda task: task.cancelled() or task.exception())
 
@@ -117,13 +123,19 @@ class Registry:
             there = ", ".join(one.version for one in replaced) or "none"
             raise NotFound(f"{name} has no such version to go back to; kept are: {there}")
         bundle = await asyncio.to_thread(self._open, old.bundle_path)
-        versions = self._versions.setdefault(name, {})
+        going = self._versions.get(name, {}).get(old.version)
+        if going is not None and going.state == "DRAINING":  # replaced a moment ago: let it finish, then load it anew
+            await going.unload(self._grace_s, f"{going.key} is being removed")
+            self._forget(going)
+        if old not in self.kept(name):
+            raise Conflict(f"{name} was removed, or rolled back by somebody else, in the meantime")
+        versions = self._versions.get(name, {})
         if old.version in versions:
             raise Conflict(f"version {old.version} of {name} is {versions[old.version].state}")
-        entry = versions[old.version] = ModelVersion(name, old.version, bundle, old.config, self._around)
+        entry = ModelVersion(name, old.version, bundle, old.config, self._around)
         self._start(entry, beside=False)
         await self._loaded(entry)
-        self._replaced[name] = [one for one in self._replaced[name] if one is not old]
+        self._replaced[name] = [one for one in self._replaced.get(name, []) if one is not old]
         return entry
 
     def kept(self, name: str) -> list[Replaced]:
@@ -162,13 +174,15 @@ class Registry:
     async def _swap(self, new: ModelVersion, old: ModelVersion | None) -> None:
         mode: Swap = "blue-green"
         if old is not None:
-            mode, why = choose_swap(new.config.swap, _memory_of(old), read_memory().available_bytes)
+            workers = old.pool.workers if old.pool else []
+            mode, why = choose_swap(new.config.swap, headrooms(workers, read_memory().available_bytes))
             new.emit("gateway", text=f"swap: {mode}, {why}", data={"swap": mode})
         plans = self._plan(new, replaced=old)
+        new.workers = len(plans)  # "auto" is decided now
         if mode == "blue-green" and old is not None:
             # Loading and warm-up keep off the cores that serve, where others are free; `_replan` moves it afterwards.
             aside = self._plan(new)
-            plans = [WorkerPlan(apart.cores, final.threads) for apart, final in zip(aside, plans, strict=True)]
+            plans = [apart._replace(threads=final.threads) for apart, final in zip(aside, plans, strict=True)]
         if mode == "stop-first" and old is not None:
             await self._stop_first(new, old, plans)
         else:
@@ -181,39 +195,50 @@ class Registry:
             return
         old.task = self._run(self._retire(old))
         if mode == "rolling":
-            self._run(self._finish_rolling(new, old.task, plans))
+            self._run(self._finish_rolling(new, old.task))
 
-    async def _finish_rolling(self, new: ModelVersion, retired: asyncio.Task[None], plans: list[WorkerPlan]) -> None:
+    async def _finish_rolling(self, new: ModelVersion, retired: asyncio.Task[None]) -> None:
         """The old version is going: the new one's other workers have room now."""
         await asyncio.wait([retired])
         async with self._locks[new.name]:
             if new.state != "READY" or new.pool is None:
                 return
             try:
-                await new.pool.scale(plans)
+                await new.pool.scale(self._plan(new))
+                self._replan()
             except LoadError as exc:
                 if new.state == "READY":  # else: it was removed meanwhile
                     new.emit("error", error=exc.to_info())
 
     async def _stop_first(self, new: ModelVersion, old: ModelVersion, plans: list[WorkerPlan]) -> None:
         """Not enough memory for both: the old version makes room, and comes back where the new one fails."""
-        self._unroute(old)
-        old.move("make_room")
-        await old.unload(self._grace_s, f"{old.name} is being replaced")
+        serves = old.state == "READY"
+        if serves:
+            self._unroute(old)
+            old.move("make_room")
         try:
+            await old.unload(self._grace_s, f"{old.name} is being replaced")
             await new.load(plans)
         except BaseException:
-            await self._bring_back(old)
+            if serves:
+                await to_the_end(self._bring_back(old))
             raise
+        self._unroute(old)
         self._forget(old)
         old.emit("stage", stage="drained")
 
     async def _bring_back(self, old: ModelVersion) -> None:
+        """The new version has failed: load the old one again, unless it was removed meanwhile."""
+        await old.unload(0.0, f"{old.name} is being replaced")  # where that was cut short
+        if old.state != "LOADING":
+            return
         try:
             await old.load(self._plan(old))
         except NbserveError as exc:
-            self._fail(old, exc.to_info())
-        else:
+            if old.state == "LOADING":
+                self._fail(old, exc.to_info())
+            return
+        if old.state == "LOADING":
             self._serve(old, default=True)
 
     def _serve(self, entry: ModelVersion, *, default: bool) -> None:
@@ -263,7 +288,7 @@ class Registry:
             before_s, busy_s = busy_s, entry.batcher.busy_s
             workers = len(entry.pool.workers) if entry.pool else least
             load = Load(entry.batcher.oldest_wait_s, busy_s - before_s)
-            target = scaler.decide(time.monotonic(), workers, load)
+            target = scaler.decide(self._around.clock(), workers, load)
             if target != workers:
                 entry.emit("gateway", text=f"autoscale: {workers} -> {target} workers", data={"workers": target})
                 try:
@@ -298,13 +323,13 @@ class Registry:
     async def stop(self, grace_s: float) -> None:
         """End everything; no registration is accepted any more."""
         self._stopping = True
-        entries = [entry for versions in self._versions.values() for entry in versions.values()]
-        await asyncio.gather(*(self._remove(entry, grace_s) for entry in entries))
+        await asyncio.gather(*(self._remove(entry, grace_s) for entry in list(self._entries())))
         await asyncio.gather(*self._background, return_exceptions=True)
 
     async def _remove(self, entry: ModelVersion, grace_s: float) -> None:
         if entry.state == "LOADING" and entry.task is not None and not entry.task.done():
-            entry.task.cancel()
+            if not entry.task.cancelling():  # a second time would cut short its clearing up
+                entry.task.cancel()
             await asyncio.wait([entry.task])
         elif entry.state == "FAILED" and entry.pool is None:
             self._forget(entry)
@@ -334,7 +359,7 @@ class Registry:
             del versions[entry.version]
         if not versions:
             self._versions.pop(entry.name, None)
-        self._rates.pop(entry.key, None)
+        self._rates.forget(entry.key)
 
     def _run(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(coroutine)
@@ -407,31 +432,7 @@ class Registry:
 
     def rates(self, seconds: float) -> list[Event]:
         """ "rates" events of the versions whose numbers changed since the last call, `seconds` ago."""
-        entries = [entry for versions in self._versions.values() for entry in versions.values()]
-        return [
-            Event(seq=0, at=0.0, kind="rates", model=entry.name, version=entry.version, data=data)
-            for entry in entries
-            if (data := self._rates_of(entry, seconds)) is not None
-        ]
-
-    def _rates_of(self, entry: ModelVersion, seconds: float) -> dict[str, Any] | None:
-        stats = entry.stats
-        answered = sum(stats.requests.values())
-        failed = sum(count for status, count in stats.requests.items() if status >= 500)
-        batches = sum(stats.batch_sizes.values())
-        before = self._rates.get(entry.key, (0, 0, 0, Histogram()))
-        self._rates[entry.key] = (answered, failed, batches, stats.latency.copy())
-        if answered == before[0] or seconds <= 0:
-            return None
-        latency = stats.latency.minus(before[3])
-        return {
-            "requests_per_s": (answered - before[0]) / seconds,
-            "errors_per_s": (failed - before[1]) / seconds,
-            "mean_batch_size": (latency.count / (batches - before[2])) if batches > before[2] else 0.0,
-            "p50_ms": latency.quantile(0.5) * 1e3,
-            "p99_ms": latency.quantile(0.99) * 1e3,
-            "queue_items": entry.batcher.queue_items,
-        }
+        return self._rates.events(self._entries(), seconds)
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
@@ -451,23 +452,27 @@ class Registry:
 
     def _plan(self, entry: ModelVersion, *, replaced: ModelVersion | None = None) -> list[WorkerPlan]:
         """Cores for one version, beside the others that stay."""
-        return plan(self._topology, self._demands(entry, replaced))[entry.key]
+        return self._plans(entry, replaced)[entry.key]
 
     def _replan(self) -> None:
         """A version has come or gone: the cores are shared out anew, and running workers move."""
-        plans = plan(self._topology, self._demands(None, None))
-        for versions in self._versions.values():
-            for entry in versions.values():
-                if entry.state == "READY" and entry.pool is not None:
-                    entry.pool.place(plans[entry.key])
+        plans = self._plans(None, None)
+        for entry in self._entries():
+            if entry.state == "READY" and entry.pool is not None:
+                entry.pool.place(plans[entry.key])
 
-    def _demands(self, new: ModelVersion | None, replaced: ModelVersion | None) -> list[Demand]:
-        return [
-            Demand(other.key, other.workers, other.config.threads)
-            for versions in self._versions.values()
-            for other in versions.values()
-            if other is new or (other is not replaced and other.state in ("LOADING", "READY"))
-        ]
+    def _plans(self, new: ModelVersion | None, replaced: ModelVersion | None) -> dict[str, list[WorkerPlan]]:
+        demands, running = [], {}
+        for entry in self._entries():
+            if entry is new or (entry is not replaced and entry.state in ("LOADING", "READY")):
+                demands.append(Demand(entry.key, entry.workers, entry.config.threads))
+            if entry.state in ("LOADING", "READY") and entry.pool is not None:
+                running[entry.key] = [worker.plan for worker in entry.pool.workers]
+        return plan(self._topology, demands, running)
+
+    def _entries(self) -> Iterator[ModelVersion]:
+        for versions in self._versions.values():
+            yield from versions.values()
 
 
 def bundle_path(url: str) -> Path:
@@ -483,21 +488,3 @@ def bundle_path(url: str) -> Path:
     if not path.is_dir():
         raise BadRequest("there is no bundle folder at this path")
     return path
-
-
-def choose_swap(asked: str, old_worker_bytes: list[int], available_bytes: int) -> tuple[Swap, str]:
-    """How to replace a version, and why. The new one is taken to need what the old one has, and a tenth more."""
-    if asked in ("blue-green", "rolling", "stop-first"):
-        return asked, "as asked"  # type: ignore[return-value]
-    needed = int(1.1 * sum(old_worker_bytes))
-    figures = f"{available_bytes / 1e9:.1f} GB are free"
-    if needed <= available_bytes:
-        return "blue-green", f"{figures}, both versions fit side by side"
-    if int(1.1 * max(old_worker_bytes, default=0)) <= available_bytes and len(old_worker_bytes) > 1:
-        return "rolling", f"{figures}, one more worker fits but not all"
-    return "stop-first", f"{figures}, {needed / 1e9:.1f} GB would be needed for both versions"
-
-
-def _memory_of(entry: ModelVersion) -> list[int]:
-    workers = entry.pool.workers if entry.pool else []
-    return [status.pss_bytes or status.rss_bytes or 0 for status in (worker.status() for worker in workers)]

@@ -19,6 +19,7 @@ from nbserve.bundle import Bundle, Sample, compare
 from nbserve.config import ModelConfig
 from nbserve.errors import ErrorInfo, LoadError, ProofError
 from nbserve.gateway.batcher import Batcher, Probe, QueueTotal
+from nbserve.gateway.cancellation import to_the_end
 from nbserve.gateway.cost import CostModel
 from nbserve.gateway.lifecycle import VERSION_MOVES, Lifecycle
 from nbserve.gateway.metrics import VersionStats, VersionView
@@ -35,13 +36,13 @@ SWEEP_BUDGET_S = 0.25
 
 
 class Surroundings(NamedTuple):
-    """What all versions of a gateway share. `base_url`: of the inference API."""
+    """What all versions of a gateway share. `base_url`: of the inference API. `clock`: monotonic seconds."""
 
     runtime_dir: Path
     emit: Callable[[Event], None]
     base_url: str
-    development: bool
     queue_total: QueueTotal
+    clock: Callable[[], float] = time.monotonic
 
 
 class ModelVersion:
@@ -95,9 +96,8 @@ class ModelVersion:
             config=self.config,
             plans=plans,
             listener=_WarmFirst(self),
-            emit=self._emit,
+            emit=self._around.emit,
             runtime_dir=self._around.runtime_dir,
-            development=self._around.development,
         )
         try:
             await self.pool.start()
@@ -106,7 +106,7 @@ class ModelVersion:
             self._note_stages(self.pool.workers[0], time.monotonic() - began_s)
             await self._prove_and_warm(self.pool.workers)
         except BaseException:
-            await self.unload(0.0, f"{self.name} version {self.version} was not loaded")
+            await to_the_end(self.unload(0.0, f"{self.name} version {self.version} was not loaded"))
             raise
 
     async def unload(self, grace_s: float, reason: str) -> None:
@@ -211,18 +211,22 @@ class ModelVersion:
 
     def _new_batcher(self) -> Batcher:
         loop = asyncio.get_running_loop()
-        total = self._around.queue_total
-        return Batcher(self.config, loop=loop, cost_model=self._cost_model, stats=self.stats, total=total)
+        around = self._around
+        return Batcher(
+            self.config,
+            loop=loop,
+            cost_model=self._cost_model,
+            stats=self.stats,
+            clock=around.clock,
+            total=around.queue_total,
+        )
 
-    def _emit(self, event: Event) -> None:
-        """The pool's events; where the last worker is given up, what waits for one is answered."""
-        self._around.emit(event)
-        if event.kind != "state" or event.state != "FAILED" or self.pool is None or self.state != "READY":
-            return
-        if all(worker.state == "FAILED" for worker in self.pool.workers):
+    def pool_failed(self, info: ErrorInfo) -> None:
+        """The last worker was given up: what waits for one is answered."""
+        if self.state == "READY":
             self.move("fail")
-            self.error = event.error or ErrorInfo(type="LoadError", message="all workers have failed")
-            self.batcher.no_more_workers(self.error)
+            self.error = info
+            self.batcher.no_more_workers(info)
 
     def _note_stages(self, worker: Worker, start_s: float) -> None:
         ready = worker.ready
@@ -276,6 +280,7 @@ class _WarmFirst:
         self.worker_gone = version.batcher.worker_gone
         self.batch_answered = version.batcher.batch_answered
         self.batch_lost = version.batcher.batch_lost
+        self.pool_failed = version.pool_failed
 
     def worker_ready(self, worker: Worker) -> None:
         """READY: freshly loaded, restarted, or resumed."""

@@ -15,6 +15,7 @@ __all__ = [
     "WARMUP_REQUEST",
     "AnswerItem",
     "AnswerMeta",
+    "DeviceMemory",
     "Hello",
     "Load",
     "MetricDelta",
@@ -47,7 +48,6 @@ class Load(msgspec.Struct):
     threads: int
     cores: list[int]
     device: str = "cpu"
-    development: bool = False
     isolate: bool = True
 
 
@@ -56,6 +56,14 @@ class Place(msgspec.Struct):
 
     cores: list[int]
     threads: int
+
+
+class DeviceMemory(msgspec.Struct, array_like=True):
+    """A worker's GPU as it sees it. `used_bytes`: the most that this worker's tensors have taken up at once."""
+
+    free_bytes: int
+    total_bytes: int
+    used_bytes: int
 
 
 class Ready(msgspec.Struct):
@@ -68,6 +76,8 @@ class Ready(msgspec.Struct):
     load_s: float = 0.0
     stages_s: dict[str, float] = msgspec.field(default_factory=dict)
     device: str = "cpu"
+    device_memory: DeviceMemory | None = None
+    """None on a CPU."""
 
 
 class RequestItem(msgspec.Struct, array_like=True):
@@ -119,10 +129,11 @@ class MetricDelta(msgspec.Struct, array_like=True):
 
 
 class AnswerMeta(msgspec.Struct):
-    """ANSWER: items of one batch that are done; `last` closes the batch."""
+    """ANSWER: items of one batch that are done; `last` closes the batch. `device_memory`: now and then, from a GPU."""
 
     items: list[AnswerItem]
     timings: Timings
     metrics: list[MetricDelta] = msgspec.field(default_factory=list)
     last: bool = True
     extra: dict[str, Any] = msgspec.field(default_factory=dict)
+    device_memory: DeviceMemory | None = None

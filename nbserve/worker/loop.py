@@ -26,6 +26,7 @@ from nbserve.tracebacks import describe
 from nbserve.wire.frames import VERSION, Flag, Frame, Kind, decode_meta, encode_meta
 from nbserve.wire.messages import AnswerItem, AnswerMeta, Hello, Load, Place, RequestItem, Timings
 from nbserve.wire.statuspage import StatusPage
+from nbserve.worker.device import DeviceMeter
 from nbserve.worker.guard import Cancelled, Guard
 from nbserve.worker.session import Session, move_threads, seed_everything, set_threads
 from nbserve.worker.stream import read_frame, write_frame
@@ -48,6 +49,7 @@ class WorkerLoop:
         self._last_words_fd = last_words_fd
         self._guard = Guard(page)
         self._session: Session | None = None
+        self._device = DeviceMeter("cpu")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._task_batch = 0
@@ -200,6 +202,7 @@ class WorkerLoop:
     def _send_ready(self, batch_id: int) -> None:
         assert self._session is not None
         ready = self._session.ready()
+        self._device = DeviceMeter(ready.device)
         self._page.set_progress(0, "idle")
         self._send(Frame(Kind.READY, batch_id=batch_id, meta=encode_meta(ready)))
 
@@ -216,16 +219,18 @@ class WorkerLoop:
 
     def _answer(self, batch_id: int, outcome: Outcome) -> None:
         assert self._session is not None
-        self._page.set_progress(0, "idle")
         items = [
             AnswerItem(place, "error" if answer.error else "whole", answer.status, answer.content_type, answer.error)
             for place, answer in enumerate(outcome.answers)
         ]
         trouble = {"isolation_s": outcome.isolation_s, "memory_fits": outcome.memory_fits}
         extra = {name: value for name, value in trouble.items() if value}
-        meta = AnswerMeta(items, outcome.timings, self._session.pipeline.context.metrics.drain(), extra=extra)
+        metrics, device = self._session.pipeline.context.metrics.drain(), self._device.due()
+        meta = AnswerMeta(items, outcome.timings, metrics, extra=extra, device_memory=device)
         bodies = [answer.body for answer in outcome.answers]
         self._send(Frame(Kind.ANSWER, batch_id=batch_id, meta=encode_meta(meta), bodies=bodies))
+        # Only now: a batch that ran and was not answered must not look as if it had never begun.
+        self._page.set_progress(0, "idle")
 
     def _interrupted(self, exc: BaseException, count: int) -> Outcome:
         """User code that ended by something that is no Exception: the time limit, or its own exit()."""

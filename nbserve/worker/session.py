@@ -18,6 +18,7 @@ from nbserve.handler import Context
 from nbserve.pipeline import Pipeline
 from nbserve.wire.codec import decode_row, shape_of
 from nbserve.wire.messages import Load, Ready
+from nbserve.worker.device import device_memory
 
 __all__ = ["Session", "move_threads", "seed_everything", "set_threads"]
 
@@ -77,6 +78,7 @@ class Session:
             load_s=time.perf_counter() - self._began,
             stages_s=self._stages_s,
             device=self.pipeline.context.device,
+            device_memory=device_memory(self.pipeline.context.device),
         )
 
     def _enter(self, stage: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,7 +17,7 @@ import pytest
 
 from nbserve.bundle import Bundle
 from nbserve.config import ModelConfig
-from nbserve.errors import ErrorInfo, LoadError
+from nbserve.errors import Conflict, ErrorInfo, LoadError
 from nbserve.gateway.pool.placement import Demand, plan
 from nbserve.gateway.pool.supervisor import Pool, Worker
 from nbserve.gateway.pool.topology import read_topology
@@ -75,8 +77,11 @@ class Listener:
         answers = [item.error or json.loads(bytes(body)) for item, body in zip(meta.items, bodies, strict=True)]
         self.words.put_nowait(("answered", batch_id, answers))
 
-    def batch_lost(self, worker: Worker, batch_id: int, info: ErrorInfo) -> None:
-        self.words.put_nowait(("lost", batch_id, info))
+    def batch_lost(self, worker: Worker, batch_id: int, info: ErrorInfo, *, began: bool) -> None:
+        self.words.put_nowait(("lost", (batch_id, began), info))
+
+    def pool_failed(self, info: ErrorInfo) -> None:
+        self.words.put_nowait(("failed", None, info))
 
     async def next(self, kind: str) -> tuple[Any, Any]:
         async with asyncio.timeout(DEADLINE_S):
@@ -113,7 +118,6 @@ async def running(bundle: Path, runtime: Path, workers: int = 1, **config: Any) 
         listener=listener,
         emit=listener.events.append,
         runtime_dir=runtime,
-        development=True,
     )
     try:
         await pool.start()
@@ -205,7 +209,7 @@ def test_late_cancel_hits_nobody(echo: Path, runtime: Path) -> None:
 def test_handler_that_ignores_the_interrupt_is_killed_and_restarted(
     echo: Path, runtime: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nbserve.gateway.pool.worker.INTERRUPT_GRACE_S", 0.3)
+    monkeypatch.setattr("nbserve.gateway.pool.limits.INTERRUPT_GRACE_S", 0.3)
 
     async def main() -> None:
         async with running(echo, runtime) as (pool, listener):
@@ -231,13 +235,34 @@ def test_death_is_named_and_the_worker_comes_back(echo: Path, runtime: Path, dee
         async with running(echo, runtime) as (pool, listener):
             (worker,) = pool.workers
             send(worker, 1, deed)
-            batch_id, info = await listener.next("lost")
-            assert batch_id == 1
+            lost, info = await listener.next("lost")
+            assert lost == (1, True)
             assert words in info.message
             await listener.next("ready")
             send(worker, 2, "again")
             _, answers = await listener.next("answered")
             assert answers[0]["got"] == "again"
+
+    asyncio.run(main())
+
+
+def test_a_batch_that_the_worker_had_not_begun_is_lost_as_such(echo: Path, runtime: Path) -> None:
+    """Killed from outside with the batch still in the stream: it has not run, and is no suspect."""
+
+    async def main() -> None:
+        async with running(echo, runtime) as (pool, listener):
+            (worker,) = pool.workers
+            for turn in range(1, 4):
+                send(worker, turn, "before")
+                await listener.next("answered")
+            assert worker.pid is not None
+            os.kill(worker.pid, signal.SIGSTOP)
+            send(worker, 4, "never seen")
+            os.kill(worker.pid, signal.SIGKILL)
+            lost, info = await listener.next("lost")
+            assert lost == (4, False)
+            assert "killed by SIGKILL" in info.message
+            await listener.next("ready")
 
     asyncio.run(main())
 
@@ -381,6 +406,44 @@ def test_console_pauses_the_worker(echo: Path, runtime: Path) -> None:
     asyncio.run(main())
 
 
+def test_the_clock_of_a_batch_stands_still_while_the_shell_is_in_use(make_bundle: Any, runtime: Path) -> None:
+    """And goes on afterwards: a coroutine that never ends is still ended by its time limit."""
+    source = """
+        import asyncio
+        class H:
+            async def inference(self, batch):
+                if "sleep" in batch:
+                    await asyncio.sleep(3600)
+                return batch
+    """
+    from jupyter_client.asynchronous.client import AsyncKernelClient
+
+    async def main() -> None:
+        async with running(make_bundle(source), runtime) as (pool, listener):
+            (worker,) = pool.workers
+            client = AsyncKernelClient(connection_file=worker.status().connection_file)
+            client.load_connection_file()
+            client.start_channels(hb=False)
+            try:
+                began_s = time.monotonic()
+                send(worker, 1, "sleep", timeout_s=1.0)
+                client.execute("import time; time.sleep(1.5)")
+                await listener.next("gone")
+                await listener.next("ready")
+                assert worker.state == "BUSY"
+                _, answers = await listener.next("answered")
+                assert answers[0].status == 504
+                assert time.monotonic() - began_s > 2.0, "the second and a half in the shell was counted"
+                send(worker, 2, "next")
+                assert (await listener.next("answered"))[1] == ["next"]
+                assert worker.state == "READY"
+                assert worker.restarts == 0
+            finally:
+                client.stop_channels()
+
+    asyncio.run(main())
+
+
 def test_a_worker_that_hangs_while_idle_is_found_and_replaced(
     make_bundle: Any, runtime: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -457,7 +520,12 @@ def test_crash_loop_ends_in_failed_with_the_reason(
             (worker,) = pool.workers
             send(worker, 1, "x")
             await listener.next("lost")
-            await listener.state("FAILED")
+            _, info = await listener.next("failed")
+            assert info.message == "only once"
+            assert pool.state == "FAILED"
+            with pytest.raises(Conflict, match="the pool is FAILED"):
+                await pool.scale([worker.plan] * 2)
+            assert worker.state == "FAILED"
             assert worker.error is not None
             assert worker.error.message == "only once"
             assert worker.error.where.startswith("In[1]")
@@ -507,7 +575,6 @@ def test_a_start_can_be_cancelled_at_any_moment(echo: Path, runtime: Path, turns
             listener=Listener(),
             emit=lambda _event: None,
             runtime_dir=runtime,
-            development=True,
         )
         start = asyncio.create_task(pool.start())
         for _ in range(turns):
@@ -536,8 +603,8 @@ def test_a_lost_device_ends_the_worker_and_says_so(make_bundle: Any, runtime: Pa
     async def main() -> None:
         async with running(make_bundle(source), runtime) as (pool, listener):
             send(pool.workers[0], 1, "fine", "assert")
-            batch_id, info = await listener.next("lost")
-            assert batch_id == 1
+            lost, info = await listener.next("lost")
+            assert lost == (1, True)
             assert "exited with code 70 in inference" in info.message
             assert any("device-side assert" in line for line in info.traceback)
             await listener.next("ready")

@@ -1,22 +1,26 @@
 """What a dead worker can still tell: signal or exit code, what it was doing, its last words, its memory.
 
-Called by gateway/pool/worker.py when a data stream has ended. Reads the worker's log file; decides nothing.
+Called by gateway/pool/worker.py when a data stream has ended, the memory watch while it loads. Reads the worker's log
+file; decides nothing.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
 
 from nbserve.errors import ErrorInfo
-from nbserve.gateway.pool.topology import Memory
+from nbserve.gateway.pool.topology import Memory, read_memory
 
-__all__ = ["death", "explain_memory", "time_limit"]
+__all__ = ["Locate", "MemoryWatch", "death", "explain_memory", "time_limit"]
 
 TAIL_BYTES = 8000
 TAIL_LINES = 20
+WATCH_EVERY_S = 0.25
+"""How often memory is looked at while a worker loads."""
 _FRAME = re.compile(r'^\s*File "(?P<file>[^"]+)", line (?P<line>\d+),? in (?P<name>\S+)')
 
 Locate = Callable[[str, int], str | None]
@@ -39,6 +43,36 @@ def death(code: int | None, stage: str, log: Path, locate: Locate) -> ErrorInfo:
         traceback=lines,
         details={"exit_code": code},
     )
+
+
+class MemoryWatch:
+    """What a worker's memory did while it loaded, to tell a death for want of memory from another."""
+
+    def __init__(self, rss_bytes: Callable[[], int]) -> None:
+        self._rss_bytes = rss_bytes
+        self._task: asyncio.Task[None] | None = None
+        self._peak_rss_bytes = 0
+        self._oom_kills = 0
+
+    def start(self) -> None:
+        """From now on, `WATCH_EVERY_S`."""
+        self._peak_rss_bytes = 0
+        self._oom_kills = read_memory().oom_kills
+        self._task = asyncio.get_running_loop().create_task(self._watch())
+
+    def stop(self) -> None:
+        """Loaded, or failed."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def explain(self, info: ErrorInfo) -> None:
+        """Add to a death what memory has to do with it."""
+        explain_memory(info, self._peak_rss_bytes, read_memory(), self._oom_kills)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(WATCH_EVERY_S)
+            self._peak_rss_bytes = max(self._peak_rss_bytes, self._rss_bytes())
 
 
 def explain_memory(info: ErrorInfo, peak_rss_bytes: int, memory: Memory, oom_kills_before: int) -> None:

@@ -1,6 +1,7 @@
 """The workers of one model version: start them all, restart those that die, scale, stop.
 
-Created by gateway/registry for each version; passes what happens on to its listener (gateway/batcher).
+Created by gateway/version; passes what happens on to its listener (by way of the version, gateway/batcher). What it may
+do when is in lifecycle.POOL_MOVES.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import Protocol
 import zmq.asyncio
 
 from nbserve.config import ModelConfig
-from nbserve.errors import ErrorInfo, LoadError
+from nbserve.errors import Conflict, ErrorInfo, LoadError
+from nbserve.gateway.lifecycle import POOL_MOVES, Lifecycle, PoolState
 from nbserve.gateway.pool.placement import WorkerPlan
 from nbserve.gateway.pool.worker import Worker, WorkerSpec
 from nbserve.wire.frames import Buffer
@@ -47,8 +49,11 @@ class PoolListener(Protocol):
     def batch_answered(self, worker: Worker, batch_id: int, meta: AnswerMeta, bodies: Sequence[Buffer]) -> None:
         """An ANSWER frame; `meta.last` closes the batch."""
 
-    def batch_lost(self, worker: Worker, batch_id: int, info: ErrorInfo) -> None:
-        """The worker died with this batch in hand."""
+    def batch_lost(self, worker: Worker, batch_id: int, info: ErrorInfo, *, began: bool) -> None:
+        """The worker died with this batch in hand; `began`: and had started on it."""
+
+    def pool_failed(self, info: ErrorInfo) -> None:
+        """No worker is left, and none will be started again: why the last one was given up."""
 
 
 class Pool:
@@ -65,7 +70,6 @@ class Pool:
         listener: PoolListener,
         emit: Callable[[Event], None],
         runtime_dir: Path,
-        development: bool,
     ) -> None:
         self._context = zmq.asyncio.Context()
         self._spec = WorkerSpec(
@@ -74,7 +78,6 @@ class Pool:
             version=version,
             config=config,
             runtime_dir=runtime_dir,
-            development=development,
             emit=emit,
             context=self._context,
         )
@@ -82,33 +85,54 @@ class Pool:
         self._restarting: dict[int, asyncio.Task[None]] = {}
         self._deaths: dict[int, int] = {}
         self._next_worker_id = 0
-        self._stopping = False
+        self._life = Lifecycle(f"{name} version {version} pool", POOL_MOVES, "STARTING")
         self._caretaker: asyncio.Task[None] | None = None
-        self._leaving: set[Worker] = set()
+        self._others: set[Worker] = set()  # on their way out, or in
         self.workers: list[Worker] = []
         self._add(plans)
 
+    @property
+    def state(self) -> PoolState:
+        """Where it is in its life (lifecycle.POOL_MOVES)."""
+        return self._life.state
+
     async def start(self) -> None:
         """Launch all workers; returns when all are READY. Raises LoadError of the first that fails, all stopped."""
-        await self._launch(self.workers)
+        try:
+            await self._launch(self.workers)
+        except LoadError:
+            if self.state == "STARTING":
+                self._life.move("gave_up")
+            raise
+        if self.state != "STARTING":
+            raise LoadError("the workers were stopped while they started")
+        self._life.move("started")
+        self._settle()
         self._caretaker = asyncio.get_running_loop().create_task(self._care())
 
     async def scale(self, plans: Sequence[WorkerPlan]) -> None:
-        """As many workers as plans: new ones are ready when this returns, surplus ones drained. Raises LoadError."""
-        surplus = self.workers[len(plans) :]
+        """As many workers as plans: new ones are ready when this returns, surplus ones drained.
+
+        Workers that were given up make room for new ones, and those that live are the last to go. Raises LoadError,
+        Conflict where it does not serve.
+        """
+        if self.state not in ("SERVING", "RESTARTING"):
+            raise Conflict(f"workers cannot be added or removed: the pool is {self.state}")
+        wanted = [worker for worker in self.workers if worker.state != "FAILED"]
+        wanted.sort(key=lambda worker: not worker.is_alive)
+        self.workers, surplus = wanted[: len(plans)], wanted[len(plans) :]
+        self._settle()
         if surplus:
-            self.workers = self.workers[: len(plans)]
-            for worker in surplus:
-                if task := self._restarting.pop(worker.id, None):
-                    task.cancel()
-            await asyncio.gather(*(self._retire(worker) for worker in surplus))
-        elif len(plans) > len(self.workers):
-            new = self._add(plans[len(self.workers) :])
-            try:
-                await self._launch(new)
-            except LoadError:
-                self.workers = [worker for worker in self.workers if worker not in new]
-                raise
+            await asyncio.gather(*(self._dismiss(worker) for worker in surplus))
+            return
+        new = self._add(plans[len(self.workers) :])
+        try:
+            await self._launch(new)
+        except BaseException:
+            self.workers = [worker for worker in self.workers if worker not in new]
+            raise
+        finally:
+            self._settle()
 
     def place(self, plans: Sequence[WorkerPlan]) -> None:
         """Move the workers to these cores, without a restart."""
@@ -116,14 +140,22 @@ class Pool:
             worker.place(plan)
 
     async def stop(self, grace_s: float) -> None:
-        """Drain all workers and wait until their processes are gone, at most a little over `grace_s`."""
-        self._stopping = True
+        """Drain all workers and wait until their processes are gone, at most a little over `grace_s`.
+
+        May be called again while it stops, with less patience.
+        """
+        if self.state == "STOPPED":
+            return
+        if self.state != "STOPPING":
+            self._life.move("stop")
         tasks = [*self._restarting.values(), *([self._caretaker] if self._caretaker else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.gather(*(worker.stop(grace_s) for worker in {*self.workers, *self._leaving}))
-        self._context.destroy(linger=0)
+        await asyncio.gather(*(worker.stop(grace_s) for worker in {*self.workers, *self._others}))
+        if self.state == "STOPPING":
+            self._context.destroy(linger=0)
+            self._life.move("stopped")
 
     def _add(self, plans: Sequence[WorkerPlan]) -> list[Worker]:
         new = []
@@ -144,12 +176,33 @@ class Pool:
             await asyncio.gather(*(worker.stop(0.0) for worker in workers))
             raise
         for worker in workers:
-            self._listener.worker_ready(worker)
+            if worker.is_alive:  # it may have died while the others were loading
+                self._listener.worker_ready(worker)
 
-    async def _retire(self, worker: Worker) -> None:
-        self._leaving.add(worker)
-        await worker.stop(self._spec.config.response_timeout_s)
-        self._leaving.discard(worker)
+    async def _dismiss(self, worker: Worker) -> None:
+        """It is no longer needed; if it was being started again, that ends first."""
+        if task := self._restarting.pop(worker.id, None):
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        await self._end(worker, self._spec.config.response_timeout_s)
+
+    async def _end(self, worker: Worker, grace_s: float) -> None:
+        """Stop one that is not, or no longer, among `workers`; `stop` sees to it where this is cut short."""
+        self._others.add(worker)
+        await worker.stop(grace_s)
+        self._others.discard(worker)
+
+    def _settle(self) -> None:
+        """The pool's state follows its workers'."""
+        alive = any(worker.is_alive for worker in self.workers)
+        if self.state == "SERVING" and not alive:
+            self._life.move("lost_last")
+        elif self.state == "RESTARTING" and alive:
+            self._life.move("came_back")
+        if self.state == "RESTARTING" and all(worker.state == "FAILED" for worker in self.workers):
+            self._life.move("gave_up")
+            info = next((worker.error for worker in self.workers if worker.error), None)
+            self._listener.pool_failed(info or ErrorInfo(type="LoadError", message="all workers have failed"))
 
     # -- care --------------------------------------------------------------------------------------------------------
 
@@ -180,20 +233,32 @@ class Pool:
         log.info("%s worker %d is replaced: %s", self._spec.name, old.id, why)
         new = Worker(self._next_worker_id, self._spec, old.plan, self)
         self._next_worker_id += 1
+        self._others.add(new)
         try:
-            await new.launch()
+            await self._start_alive(new)
             self.workers = [new if worker is old else worker for worker in self.workers]
+            self._others.discard(new)
             self._listener.worker_ready(new)
-            await self._retire(old)
+            self._settle()
+            await self._end(old, self._spec.config.response_timeout_s)
         except LoadError as exc:
             log.warning("%s worker %d could not be replaced: %s", self._spec.name, old.id, exc.message)
-            await new.stop(0.0)
+            await self._end(new, 0.0)
+            if old.state == "STOPPED":  # it died meanwhile, and nobody has seen to it
+                await self._restart(old, exc.to_info())
         except asyncio.CancelledError:
             if new not in self.workers:
-                await new.stop(0.0)
+                await self._end(new, 0.0)
             raise
         finally:
             self._restarting.pop(old.id, None)
+
+    async def _start_alive(self, worker: Worker) -> None:
+        """Launch it; a worker that died in the moment it was READY has failed to start. Raises LoadError."""
+        await worker.launch()
+        if not worker.is_alive:
+            info = worker.error or ErrorInfo(type="WorkerDied", message="the worker died as soon as it was ready")
+            raise LoadError(info.message, info=info)
 
     # -- what workers report -----------------------------------------------------------------------------------------
 
@@ -209,27 +274,22 @@ class Pool:
         """Passed on."""
         self._listener.batch_answered(worker, batch_id, meta, bodies)
 
-    def batch_lost(self, worker: Worker, batch_id: int, info: ErrorInfo) -> None:
+    def batch_lost(self, worker: Worker, batch_id: int, info: ErrorInfo, *, began: bool) -> None:
         """Passed on."""
-        self._listener.batch_lost(worker, batch_id, info)
+        self._listener.batch_lost(worker, batch_id, info, began=began)
 
     def worker_died(self, worker: Worker, info: ErrorInfo) -> None:
         """A worker that had been ready died: start it again."""
-        if self._stopping or worker not in self.workers:
+        if self.state in ("STOPPING", "STOPPED") or worker not in self.workers:
             return
         log.warning("%s worker %d: %s", self._spec.name, worker.id, info.message)
-        self._spec.emit(
-            Event(
-                seq=0,
-                at=0.0,
-                kind="error",
-                model=self._spec.name,
-                version=self._spec.version,
-                worker=worker.id,
-                error=info,
-            )
+        spec = self._spec
+        spec.emit(
+            Event(seq=0, at=0.0, kind="error", model=spec.name, version=spec.version, worker=worker.id, error=info)
         )
-        self._restarting[worker.id] = asyncio.get_running_loop().create_task(self._restart(worker, info))
+        self._settle()
+        if worker.id not in self._restarting:  # else it is being replaced or started already
+            self._restarting[worker.id] = asyncio.get_running_loop().create_task(self._restart(worker, info))
 
     async def _restart(self, worker: Worker, info: ErrorInfo) -> None:
         loop = asyncio.get_running_loop()
@@ -238,22 +298,24 @@ class Pool:
                 deaths = self._deaths.get(worker.id, 0) if worker.answered == 0 else 0
                 if deaths >= len(BACKOFF_S):
                     worker.give_up(info)
+                    self._settle()
                     return
                 self._deaths[worker.id] = deaths + 1
                 await asyncio.sleep(BACKOFF_S[deaths])
                 worker.restarts += 1
                 try:
-                    await worker.launch()
+                    await self._start_alive(worker)
                 except LoadError as exc:
                     info = exc.to_info()
                     await worker.stop(0.0)
                     continue
                 loop.call_later(STABLE_S, self._stable, worker, worker.restarts)
                 self._listener.worker_ready(worker)
+                self._settle()
                 return
         finally:
             self._restarting.pop(worker.id, None)
 
     def _stable(self, worker: Worker, restarts: int) -> None:
-        if worker.restarts == restarts and worker.state in ("READY", "BUSY", "PAUSED"):
+        if worker.restarts == restarts and worker.is_alive:
             self._deaths[worker.id] = 0

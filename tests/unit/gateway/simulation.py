@@ -2,59 +2,82 @@
 
 from __future__ import annotations
 
-import heapq
-import itertools
+import asyncio
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from nbserve.errors import ErrorInfo
-from nbserve.gateway.batcher import Answered, Batcher, Request
+from nbserve.gateway.batcher import Batcher
 from nbserve.gateway.cost import Cost
+from nbserve.gateway.request import Answered, Request
 from nbserve.wire.frames import Buffer, Flag
 from nbserve.wire.messages import AnswerItem, AnswerMeta, RequestItem, Timings
 
 
-class Handle:
-    def __init__(self) -> None:
-        self.cancelled = False
+class SimLoop(asyncio.base_events.BaseEventLoop):
+    """An asyncio loop whose time is a number: waiting costs nothing, and there is nothing outside to wait for.
 
-    def cancel(self) -> None:
-        self.cancelled = True
-
-
-class SimLoop:
-    """The part of an event loop that the batcher uses."""
+    What a callback raises is raised by `run` and `run_for`, and not only logged as asyncio does.
+    """
 
     def __init__(self) -> None:
+        super().__init__()
+        self._selector = self
+        self._clock_resolution = 1e-9
+        self._until_s = math.inf
+        self._after_instant: Callable[[], None] = lambda: None
+        self._failures: list[dict[str, Any]] = []
         self.now_s = 0.0
-        self._heap: list[tuple[float, int, Callable[..., Any], tuple[Any, ...], Handle]] = []
-        self._order = itertools.count()
         self.turns = 0
+        self.set_exception_handler(lambda _loop, context: self._failures.append(context))
+
+    def __del__(self) -> None:
+        """It holds no file or thread that would have to be closed."""
 
     def time(self) -> float:
         return self.now_s
 
-    def call_later(self, delay_s: float, callback: Callable[..., Any], *args: Any) -> Handle:
-        assert delay_s >= 0
-        handle = Handle()
-        heapq.heappush(self._heap, (self.now_s + delay_s, next(self._order), callback, args, handle))
-        return handle
-
-    def call_soon(self, callback: Callable[..., Any], *args: Any) -> Handle:
-        return self.call_later(0.0, callback, *args)
-
     def run(self, after_each_instant: Callable[[], None] = lambda: None) -> None:
         """Until nothing is left to happen."""
-        while self._heap:
-            at_s, _, callback, args, handle = heapq.heappop(self._heap)
-            if handle.cancelled:
-                continue
-            self.turns += 1
-            assert self.turns < 200_000, "a busy loop"
-            self.now_s = at_s
-            callback(*args)
-            if not self._heap or self._heap[0][0] > at_s:
-                after_each_instant()
+        self._run_until(math.inf, after_each_instant)
+
+    def run_for(self, seconds: float) -> None:
+        """Everything that happens in this time, its last instant included."""
+        self._run_until(self.now_s + seconds, lambda: None)
+
+    def _run_until(self, at_s: float, after_each_instant: Callable[[], None]) -> None:
+        self._until_s, self._after_instant, self.turns = at_s, after_each_instant, 0
+        self.run_forever()
+        for context in self._failures:
+            raise context.get("exception") or AssertionError(context["message"])
+
+    # -- what asyncio's loop asks of a selector and of its subclasses --------------------------------------------------
+
+    def select(self, timeout_s: float | None) -> list[Any]:
+        self.turns += 1
+        assert self.turns < 200_000, "a busy loop"
+        if timeout_s is None or timeout_s > 0:
+            self._after_instant()
+            next_s = math.inf if timeout_s is None else self.now_s + timeout_s
+            if next_s > self._until_s or next_s == math.inf:
+                self.now_s = self.now_s if self._until_s == math.inf else self._until_s
+                self.stop()
+            else:
+                self.now_s = next_s
+        return []
+
+    def _process_events(self, events: list[Any]) -> None:
+        assert not events
+
+    def _write_to_self(self) -> None:
+        """Nobody wakes it from another thread."""
+
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
+        """At once: a thread would live in another time."""
+        future = self.create_future()
+        future.set_result(func(*args))
+        return future
 
 
 class SimWorker:
@@ -98,7 +121,7 @@ class SimWorker:
         assert self.listener is not None
         info = ErrorInfo(type="WorkerDied", message="the worker was killed by SIGKILL in inference")
         self.listener.worker_gone(self, info.message)  # type: ignore[arg-type]
-        self.listener.batch_lost(self, batch_id, info)  # type: ignore[arg-type]
+        self.listener.batch_lost(self, batch_id, info, began=True)  # type: ignore[arg-type]
         self.loop.call_later(1.0, self._restart)
 
     def _restart(self) -> None:

@@ -1,4 +1,4 @@
-"""Who may ask, replies outside development, names, and the choice of a swap: the small pure parts."""
+"""Who may ask, replies outside development, and names: the small pure parts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from nbserve.errors import BadRequest, ErrorInfo
 from nbserve.gateway.access import Access
 from nbserve.gateway.inference import check_name, request_id_of, safe_content_type
-from nbserve.gateway.registry import bundle_path, choose_swap
+from nbserve.gateway.registry import bundle_path
 from nbserve.gateway.replies import error_body
 
 ACCESS = Access(host="10.1.2.3", allow_hosts=["gpu.lab"], token="s3cret")
@@ -100,21 +100,3 @@ def test_a_bundles_path_is_canonical(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "b")
     assert bundle_path(f"{tmp_path}/x/../b") == (tmp_path / "b").resolve()
     assert bundle_path(f"{tmp_path}/link") == (tmp_path / "b").resolve()
-
-
-@pytest.mark.parametrize(
-    ("asked", "old", "free", "mode"),
-    [
-        ("auto", [100, 100], 1000, "blue-green"),
-        ("auto", [100, 100], 150, "rolling"),
-        ("auto", [100], 105, "stop-first"),
-        ("auto", [100, 100], 50, "stop-first"),
-        ("auto", [], 0, "blue-green"),
-        ("rolling", [1], 10**12, "rolling"),
-        ("blue-green", [10**12], 1, "blue-green"),
-    ],
-)
-def test_the_swap_is_chosen_by_memory_and_says_why(asked: str, old: list[int], free: int, mode: str) -> None:
-    chosen, why = choose_swap(asked, old, free)
-    assert chosen == mode
-    assert why

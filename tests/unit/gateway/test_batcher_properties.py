@@ -48,16 +48,15 @@ class World:
             worker.listener = self.batcher
             ready: Any = worker
             self.batcher.worker_ready(ready)
-        at_s = 0.0
-        for number, gap_s in enumerate(traffic.gaps):
-            at_s += gap_s
-            self.loop.call_later(at_s, self._arrive, number)
+        self.loop.call_later(traffic.gaps[0], self._arrive, 0)
 
     def run(self) -> World:
         self.loop.run(self._check_instant)
         return self
 
     def _arrive(self, number: int) -> None:
+        if number + 1 < len(self.traffic.gaps):  # one after the other: timers of one moment are in no order
+            self.loop.call_later(self.traffic.gaps[number + 1], self._arrive, number + 1)
         request = SimRequest(number, self.loop)
         if self.batcher.submit(request) is not None:
             self.refused += 1

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from nbserve.config import ModelConfig
-from nbserve.gateway.batcher import Answered, Batcher, QueueTotal, Request
+from nbserve.gateway.batcher import Batcher, QueueTotal
+from nbserve.gateway.request import Answered, Request
 from nbserve.wire.messages import RequestItem
 
 

@@ -1,17 +1,21 @@
-"""The worker's life as a table: closed, reachable, and illegal moves tell their story."""
+"""Lives as tables: closed, reachable, and illegal moves tell their story."""
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbserve.gateway.lifecycle import VERSION_MOVES, WORKER_MOVES, IllegalMove, Lifecycle
+from nbserve.gateway.lifecycle import POOL_MOVES, VERSION_MOVES, WORKER_MOVES, IllegalMove, Lifecycle, PoolState
 from nbserve.wire.management import VersionState, WorkerState
 
-TABLES = {"worker": (WORKER_MOVES, WorkerState, "STOPPED"), "version": (VERSION_MOVES, VersionState, "LOADING")}
+TABLES: dict[str, tuple[Any, Any, str]] = {
+    "worker": (WORKER_MOVES, WorkerState, "STOPPED"),
+    "pool": (POOL_MOVES, PoolState, "STARTING"),
+    "version": (VERSION_MOVES, VersionState, "LOADING"),
+}
 
 
 @pytest.mark.parametrize("kind", TABLES)
@@ -39,7 +43,7 @@ def test_any_events_follow_the_table_or_are_refused(kind: str, data: st.DataObje
             assert life.move(event) == expected
 
 
-@pytest.mark.parametrize(("kind", "end"), [("worker", "STOPPED"), ("version", "DRAINING")])
+@pytest.mark.parametrize(("kind", "end"), [("worker", "STOPPED"), ("pool", "STOPPED"), ("version", "DRAINING")])
 def test_every_state_can_come_to_an_end(kind: str, end: str) -> None:
     moves = TABLES[kind][0]
     for start in moves:
