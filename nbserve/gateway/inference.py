@@ -1,7 +1,8 @@
 """POST /predictions/{model}[/{version}]: route, admission, and the answer back to the client.
 
-Called by gateway/http with a whole `Exchange`; hands a `Request` to the version's batcher, which calls `answered`. No
-body is parsed here. The way of an ordinary request is: one lookup of the path, one request object, one reply.
+Called by gateway/http (Site) with a whole `Exchange`; hands a `Request` to the version's batcher, which calls
+`answered`. No body is parsed here. The way of an ordinary request is: one lookup of the path, one request object, one
+reply.
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ from nbserve.errors import (
     RequestError,
     Unavailable,
 )
-from nbserve.gateway.batcher import Answered, Batcher, Request
+from nbserve.gateway.batcher import Batcher
 from nbserve.gateway.events import EventBus
-from nbserve.gateway.http import Exchange
+from nbserve.gateway.exchange import Exchange
 from nbserve.gateway.replies import JSON, encode_json, error_body, error_json
+from nbserve.gateway.request import Answered, Request
 from nbserve.wire.management import Event
 from nbserve.wire.messages import RequestItem
 
@@ -102,8 +104,7 @@ class Inference:
             wrong = MethodNotAllowed(f"{exchange.method} is not allowed here; POST is")
             exchange.respond_error(wrong, [("Allow", "POST")])
             return
-        headers = exchange.headers
-        item = RequestItem(headers.get("Content-Type", ""), request_id_of(headers.get("X-Request-Id")))
+        item = RequestItem(exchange.content_type, request_id_of(exchange.request_id))
         batcher = route.batcher
         prediction = Prediction(item, exchange.body, self._clock(), exchange, route, batcher, self)
         reject = batcher.submit(prediction)
@@ -181,7 +182,7 @@ class Prediction(Request):
         headers = [("X-Request-Id", request_id), ("Server-Timing", answer.server_timing)]
         if answer.error is None:
             content_type = safe_content_type(answer.content_type)
-            self.exchange.respond(answer.status, content_type, bytes(answer.body), headers)
+            self.exchange.respond(answer.status, content_type, answer.body, headers)
             return
         info = answer.error
         if answer.status >= 500 and answer.batch_id is not None:

@@ -672,11 +672,25 @@ def test_the_metrics_port_needs_no_token(bundle: Path) -> None:
 
 def test_a_container_without_a_token_has_no_management(bundle: Path) -> None:
     with running(profile="container", host="127.0.0.1", token="", allow_hosts=["*"]) as gateway:
-        assert gateway.ask("GET /ping", token=False, host="any.example").status == 200
+        assert gateway.ask("GET /ping", token=False, host="any.example").status == 503, "no model is ready"
         for start in ("GET /status", "POST /models", "DELETE /models/x", "POST /shutdown", "GET /events"):
             assert gateway.ask(start, token=False).status == 403, start
         with pytest.raises(Forbidden, match="management is off"):
             gateway.client.register(str(bundle))
+
+
+def test_a_container_without_a_token_is_managed_by_who_started_it(bundle: Path) -> None:
+    options = {"profile": "container", "host": "127.0.0.1", "token": "", "owner_token": "own3r", "allow_hosts": ["*"]}
+    with running(**options) as gateway:
+        owner = "Authorization: Bearer own3r"
+        for field in ("Authorization: Bearer wrong", "Authorization: Bearer ", "X-Nothing: 1"):
+            assert gateway.ask("GET /status", b"", field, token=False).status == 403
+        gateway.client.register(str(bundle))
+        assert gateway.ask("GET /status", b"", owner, token=False).status == 200
+        assert gateway.ask("GET /ping", token=False).status == 200
+        assert gateway.ask("GET /metrics", token=False).status == 200
+        gateway.client.unregister("obedient")
+        assert gateway.ask("GET /ping", token=False).status == 503
 
 
 def test_a_container_with_a_token_asks_it_for_management_only(bundle: Path) -> None:

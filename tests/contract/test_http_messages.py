@@ -17,10 +17,13 @@ HEADER_LIMIT = 8192
 SLOW_S = 0.6
 
 
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+@pytest.fixture(scope="module", params=["httptools", "tornado"])
+def gateway(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     with running(
-        body_limit_bytes=BODY_LIMIT, header_limit_bytes=HEADER_LIMIT, slow_request_timeout_s=SLOW_S
+        body_limit_bytes=BODY_LIMIT,
+        header_limit_bytes=HEADER_LIMIT,
+        slow_request_timeout_s=SLOW_S,
+        http_connection=request.param,
     ) as gateway:
         gateway.client.register(str(make_bundle(tmp_path_factory.mktemp("bundles"))))
         yield gateway
