@@ -1,6 +1,7 @@
-"""`nbserve serve BUNDLE`: a gateway in the server profile, in the foreground, until Ctrl-C or SIGTERM.
+"""`nbserve serve BUNDLE`: a gateway in the server or container profile, in the foreground, until Ctrl-C or SIGTERM.
 
-Called by the verb `serve` of the CLI. The gateway is a child that lives and dies with this process.
+Called by the verb `serve` of the CLI; in an image it is process 1. The gateway is a child that lives and dies with this
+process.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
 from nbserve.client import Client
 from nbserve.config import ModelConfig, ProfileName
 from nbserve.errors import GatewayError, UsageError
-from nbserve.launch import GatewayProcess, gateway_config
+from nbserve.launch import GatewayProcess, gateway_config, new_token
 from nbserve.tables import log_lines
 from nbserve.wire.management import ModelStatus
 
@@ -39,16 +40,18 @@ def serve_bundle(
     metrics_port: int | None = None,
     token: str | None = None,
 ) -> None:
-    """Serve one bundle until Ctrl-C. Ports and host not given are the profile's; `port` 0 = any free for all three.
+    """Serve one bundle until Ctrl-C. Ports and host not given are the profile's; `port` 0 = any free, for each.
 
+    Without a token the server profile makes one; the container profile has inference open and management off.
     Raises UsageError where there is no such folder, GatewayError where the gateway cannot start or ends by itself,
     LoadError or ProofError where the bundle does not come to serve.
     """
     if not bundle.is_dir():
         raise UsageError(f"no bundle at {bundle}", hint="give the folder that holds manifest.json")
-    if port == 0:
+    if port == 0 and profile == "server":
         management_port = management_port or 0
         metrics_port = metrics_port or 0
+    in_container = profile == "container"
     gateway = gateway_config(
         profile,
         name=name or bundle.name,
@@ -56,27 +59,47 @@ def serve_bundle(
         port=port,
         management_port=management_port,
         metrics_port=metrics_port,
-        token=token or None,
+        token=token or ("" if in_container else None),
+        owner_token=new_token() if in_container and not token else None,
         owner_pid=os.getpid(),
     )
     with _stop_signals():
-        process = GatewayProcess(gateway)
+        process: GatewayProcess | None = None
         try:
+            process = GatewayProcess(gateway)
+            if os.getpid() == 1:
+                _reap_orphans(process.pid)
             _follow(process.client)
             model = process.client.register(str(bundle.resolve()), name=name, config=config)
-            _announce(model, process, given=bool(token))
+            _announce(model, process)
             code = process.wait()
             raise GatewayError(f"the gateway ended by itself with exit code {code}", hint="its log is above")
         except KeyboardInterrupt:
             _say("stopping: requests in flight are finished")
         finally:
-            _stop(process)
+            if process is not None:
+                _stop(process)
 
 
-def _announce(model: ModelStatus, process: GatewayProcess, *, given: bool) -> None:
+def _announce(model: ModelStatus, process: GatewayProcess) -> None:
     _say(f"{model.name} version {model.version} is ready at {model.url}")
+    if not process.config.token:
+        _say("inference is open; management is off: no token was given (NBSERVE_TOKEN)")
+        return
     _say(f"management: {process.client.management_url}; gateway pid {process.pid}")
-    _say(f"token: {'the one given' if given else f'`nbserve token {model.name}` prints it'}; Ctrl-C stops")
+    _say(f"token: `nbserve token {model.name}` prints it; Ctrl-C stops")
+
+
+def _reap_orphans(gateway_pid: int) -> None:
+    """Process 1 inherits what handlers leave behind: collected here, or it stays as zombies. The gateway is waited for
+    by whoever started it."""
+
+    def reap() -> None:
+        with suppress(ChildProcessError):
+            while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)) and ended.si_pid != gateway_pid:
+                os.waitpid(ended.si_pid, 0)
+
+    threading.Thread(target=reap, name="nbserve-reaper", daemon=True).start()
 
 
 def _follow(client: Client) -> None:

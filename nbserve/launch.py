@@ -27,8 +27,9 @@ from nbserve.errors import ErrorInfo, GatewayError
 __all__ = ["GatewayProcess", "gateway_config", "gateway_environment", "new_token"]
 
 _READY_TIMEOUT_S = 30.0
-_KERNEL_VARIABLES = ("JPY_", "IPYKERNEL_", "PYDEVD_")
-"""Set for the notebook's kernel alone: a worker kernel that inherits JPY_PARENT_PID watches the wrong parent."""
+_KEPT_FROM_WORKERS = ("JPY_", "IPYKERNEL_", "PYDEVD_", "NBSERVE_TOKEN")
+"""Set for the notebook's kernel alone: a worker kernel that inherits JPY_PARENT_PID watches the wrong parent. And the
+token, which is no business of the handler's."""
 
 
 class _Answer(msgspec.Struct):
@@ -55,17 +56,19 @@ def gateway_config(profile: ProfileName, **options: object) -> GatewayConfig:
 
 def gateway_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment for a gateway started from a kernel."""
-    return {name: value for name, value in environment.items() if not name.startswith(_KERNEL_VARIABLES)}
+    return {name: value for name, value in environment.items() if not name.startswith(_KEPT_FROM_WORKERS)}
 
 
 class GatewayProcess:
     """A gateway that this process started, in a session of its own: Ctrl-C here does not reach it.
 
-    `log`: file for its standard error; None = ours. Raises GatewayError with the gateway's own reason (port taken by
-    whom, ...) or the end of its log.
+    `log`: file for its standard error; None = ours. `environment`: variables beside ours. Raises GatewayError with the
+    gateway's own reason (port taken by whom, ...) or the end of its log.
     """
 
-    def __init__(self, config: GatewayConfig, *, log: Path | None = None) -> None:
+    def __init__(
+        self, config: GatewayConfig, *, log: Path | None = None, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.config = config
         self.log = log
         with contextlib.ExitStack() as stack:
@@ -75,7 +78,7 @@ class GatewayProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
-                env=gateway_environment(os.environ),
+                env=gateway_environment(os.environ | dict(environment or {})),
                 start_new_session=True,
             )
         try:
@@ -86,7 +89,7 @@ class GatewayProcess:
         self.url = answer.url
         self.port = answer.port
         self.pid = self._process.pid
-        self.client = Client(answer.url, config.token, answer.management_url)
+        self.client = Client(answer.url, config.token or config.owner_token, answer.management_url)
 
     def is_running(self) -> bool:
         """Whether the process lives."""
