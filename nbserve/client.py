@@ -86,6 +86,10 @@ class Client:
         timeout_s = config.startup_timeout_s * 2 + _ANSWER_TIMEOUT_S if synchronous else _ANSWER_TIMEOUT_S
         return self._manage("POST", "/models", ModelStatus, body=msgspec.json.encode(asked), timeout_s=timeout_s)
 
+    def ping(self) -> None:
+        """Return if the gateway is ready for predictions. Raises Unavailable where it still loads its model."""
+        self._request("GET", f"{self.url}/ping", timeout_s=_ANSWER_TIMEOUT_S)
+
     def models(self) -> list[ModelStatus]:
         """Every version of every model."""
         return self.status().models

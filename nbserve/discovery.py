@@ -26,10 +26,12 @@ __all__ = [
     "is_alive",
     "process_start_time",
     "publish",
+    "record_files",
     "records",
     "remember_port",
     "remembered_port",
     "remove",
+    "runtime_dir",
 ]
 
 SCHEMA = 1
@@ -64,7 +66,7 @@ class GatewayRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 def publish(record: GatewayRecord) -> Path:
     """Write the record's file, readable by its owner only, in one step; the path to give to `remove`."""
-    folder = _runtime_dir()
+    folder = runtime_dir()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / f"{_PREFIX}{record.id}.json"
     _write_private(path, msgspec.json.encode(record))
@@ -80,7 +82,7 @@ def remove(path: Path) -> None:
 def records() -> list[GatewayRecord]:
     """Every gateway of this machine that lives, oldest first. Files of dead ones are deleted."""
     found = []
-    for path in sorted(_runtime_dir().glob(f"{_PREFIX}*.json")):
+    for path in record_files():
         record = _read(path)
         if record is None or record.host != host_name():
             continue  # half a file, another schema, another machine: not ours to judge or delete
@@ -89,6 +91,11 @@ def records() -> list[GatewayRecord]:
         else:
             remove(path)
     return sorted(found, key=lambda record: record.start_time)
+
+
+def record_files() -> list[Path]:
+    """Files of records, of dead gateways too."""
+    return sorted(runtime_dir().glob(f"{_PREFIX}*.json"))
 
 
 def is_alive(record: GatewayRecord) -> bool:
@@ -171,7 +178,8 @@ def _read_ports() -> dict[str, int]:
         return {}
 
 
-def _runtime_dir() -> Path:
+def runtime_dir() -> Path:
+    """Jupyter's runtime directory, where the records lie."""
     from jupyter_core.paths import jupyter_runtime_dir
 
     return Path(jupyter_runtime_dir())

@@ -6,17 +6,21 @@ it was made. The token never shows: not in the repr, not in the card.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbserve import verbs
-from nbserve.explanation import Explanation
+from nbserve.explanation import Explanation, explanation
 from nbserve.resolve import Gateways, Served
 from nbserve.wire.codec import decode_body, encode_value
 from nbserve.wire.management import Event, GatewayStatus, ModelStatus
 
 if TYPE_CHECKING:
+    from nbserve.export.image import Exported, ProofKind
+    from nbserve.measure.result import Arrivals, BenchResult
     from nbserve.notebook.card import Card
+    from nbserve.verify import Verification
 
 __all__ = ["Endpoint", "Secret"]
 
@@ -111,7 +115,79 @@ class Endpoint:
 
     def explain(self) -> Explanation:
         """What was captured, how, from which cell, and what the proof said."""
-        return verbs.explain(self._served)
+        return explanation(self._served.model())
+
+    def verify(self, python: str = "") -> Verification:
+        """Prove the bundle that it serves once more, in a gateway of its own; with another interpreter where named.
+
+        Raises BundleError where the bundle is damaged; a differing answer is in what is returned (`passed`).
+        """
+        model = self._served.model()
+        return verbs.verify_bundle(Path(model.bundle), model.config, python)
+
+    def export(
+        self,
+        output: str | Path | None = None,
+        *,
+        tag: str = "",
+        base_image: str = "",
+        vendor: bool = False,
+        build: bool = True,
+        proof: ProofKind = "auto",
+        env: Mapping[str, str] | None = None,
+        allow_secret: Sequence[str] = (),
+    ) -> Exported:
+        """An image of what it serves, in a build context at `output` (default: NAME-image), built and proven.
+
+        Raises ExportError where a pickle or a secret would go in, or where pip or the engine fails; ProofError where
+        the image answers the sample otherwise than this endpoint.
+        """
+        asked: dict[str, Any] = {"tag": tag, "base_image": base_image, "vendor": vendor, "build": build, "proof": proof}
+        asked |= {"env": dict(env or {}), "allow_secrets": tuple(allow_secret)}
+        return verbs.export_endpoint(self._served, output=Path(output) if output else None, say=print, **asked)
+
+    def bench(
+        self,
+        *,
+        rate: float | None = None,
+        arrivals: Arrivals = "poisson",
+        concurrency: int | None = None,
+        search: bool = False,
+        slo: str = "",
+        duration_s: float = 10.0,
+        warmup_s: float = 1.0,
+        repeat: int = 1,
+        against: str = "",
+        data: Any = None,
+        content_type: str = "",
+        seed: int = 1,
+        timeout_s: float = 30.0,
+        processes: int | None = None,
+    ) -> BenchResult:
+        """Measure it: rate, latencies, what the limit is; a closed loop that fills its batches where nothing is said.
+
+        rate: open loop, requests a second; concurrency: closed loop; search with slo ("p99<10ms"): the highest rate
+        that meets it. against: another version, measured in turns. data: a value as in `predict`, or the Path of a
+        file; None = the sample. Raises UsageError, NotFound, MeasureError.
+        """
+        from nbserve.measure.target import body_of_value
+
+        options: dict[str, Any] = {
+            "rate": rate,
+            "arrivals": arrivals,
+            "concurrency": concurrency,
+            "search": search,
+            "slo": slo,
+            "duration_s": duration_s,
+            "warmup_s": warmup_s,
+            "repeat": repeat,
+            "against": against,
+            "seed": seed,
+            "timeout_s": timeout_s,
+            "processes": processes,
+        }
+        body = data if data is None or isinstance(data, Path) else body_of_value(data, content_type)
+        return verbs.bench_target(self._served, options, data=body, content_type=content_type)
 
     def __repr__(self) -> str:
         from nbserve.notebook.card import as_text

@@ -9,6 +9,8 @@ Raised everywhere; turned into answers by `gateway/` and into one readable block
       ProofError                      409   the worker's answer to the sample differs from the notebook's
       LoadError                       500   a worker did not become ready (stage, traceback or signal)
       GatewayError                    500   the gateway cannot be started or reached; port taken
+      ExportError                     500   a pickle or a secret would go into an image; pip or the engine failed
+      MeasureError                    500   a measurement could not be made
       RequestError                          what an inference client sees
         BadRequest                    400
         Unauthorized                  401
@@ -18,6 +20,7 @@ Raised everywhere; turned into answers by `gateway/` and into one readable block
         RequestTimeout                408
         Conflict                      409   version taken, version still needed, loading aborted
         BodyTooLarge                  413
+        TargetTooLong                 414
         HeadersTooLarge               431
         HandlerError                  500   the handler raised, miscounted, or returned what cannot be encoded
         Unavailable                   503   queue full, deadline cannot be met, no ready worker
@@ -41,12 +44,14 @@ __all__ = [
     "Conflict",
     "EndOfFile",
     "ErrorInfo",
+    "ExportError",
     "Forbidden",
     "GarbageFrame",
     "GatewayError",
     "HandlerError",
     "HeadersTooLarge",
     "LoadError",
+    "MeasureError",
     "MethodNotAllowed",
     "NbserveError",
     "NotFound",
@@ -57,6 +62,7 @@ __all__ = [
     "RequestTimeout",
     "ResponseTimeout",
     "ShortRead",
+    "TargetTooLong",
     "Unauthorized",
     "Unavailable",
     "UnsupportedVersion",
@@ -148,6 +154,14 @@ class GatewayError(NbserveError):
     """The gateway cannot be started or reached."""
 
 
+class ExportError(NbserveError):
+    """An image cannot be made: what would go into it is refused, or pip or the engine failed."""
+
+
+class MeasureError(NbserveError):
+    """A measurement could not be made: nothing answers, the load generator died."""
+
+
 class RequestError(NbserveError):
     """An error that an inference client sees; `retry_after_s` becomes Retry-After."""
 
@@ -209,6 +223,12 @@ class BodyTooLarge(RequestError):
     """The body is over the limit."""
 
     status = 413
+
+
+class TargetTooLong(RequestError):
+    """Path and query are over the limit."""
+
+    status = 414
 
 
 class HeadersTooLarge(RequestError):

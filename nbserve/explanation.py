@@ -1,7 +1,8 @@
-"""What a served version is made of, read from its bundle's provenance. Behind the verb `explain` and the card."""
+"""What a bundle is made of, read from its manifest and provenance. Behind the verb `explain` and the card."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from nbserve.wire.management import ModelStatus
 if TYPE_CHECKING:
     from nbserve.bundle.proof import Sample
 
-__all__ = ["Entry", "Explanation", "explanation", "read_sample", "shared_bytes"]
+__all__ = ["Entry", "Explanation", "bundle_explanation", "explanation", "read_sample", "shared_bytes"]
 
 
 class Entry(msgspec.Struct):
@@ -28,7 +29,10 @@ class Entry(msgspec.Struct):
 
 
 class Explanation(msgspec.Struct):
-    """What was captured, how, from which cell; what the proof said."""
+    """What was captured, how, from which cell; what the proof said.
+
+    `version` and `proof` are those of the endpoint, empty for a bundle that is looked at alone.
+    """
 
     name: str
     version: str
@@ -37,6 +41,10 @@ class Explanation(msgspec.Struct):
     proof: dict[str, Any]
     entries: list[Entry]
     warnings: list[str]
+    origin: str = ""
+    """When, where and with which Python it was captured."""
+    requirements: list[str] = msgspec.field(default_factory=list)
+    has_sample: bool = False
 
     def __repr__(self) -> str:
         from nbserve.tables import explained, to_text
@@ -45,22 +53,44 @@ class Explanation(msgspec.Struct):
 
 
 class _Provenance(msgspec.Struct):
+    created_at: float = 0.0
+    host: str = ""
+    python: str = ""
+    platform: str = ""
     entries: list[Entry] = msgspec.field(default_factory=list)
     warnings: list[str] = msgspec.field(default_factory=list)
 
 
 def explanation(model: ModelStatus) -> Explanation:
-    """Read it from the version's bundle. Raises BundleError where the bundle cannot be read here."""
-    found = _read(Path(model.bundle))
+    """Of a served version. Raises BundleError where its bundle cannot be read here."""
+    found = bundle_explanation(Path(model.bundle))
+    return msgspec.structs.replace(found, name=model.name, version=model.version, proof=model.proof)
+
+
+def bundle_explanation(bundle: Path) -> Explanation:
+    """Of a bundle, from its folder alone. Raises BundleError where it cannot be read."""
+    from nbserve.bundle.values import read_manifest
+
+    found, manifest = _read(bundle), read_manifest(bundle)
     return Explanation(
-        name=model.name,
-        version=model.version,
-        bundle=model.bundle,
-        digest=model.digest,
-        proof=model.proof,
+        name=manifest.name,
+        version="",
+        bundle=str(bundle.absolute()),
+        digest=manifest.digest(),
+        proof={},
         entries=found.entries,
         warnings=found.warnings,
+        origin=_origin(found),
+        requirements=manifest.requirements,
+        has_sample=(bundle / "sample.json").is_file(),
     )
+
+
+def _origin(found: _Provenance) -> str:
+    parts = [f"Python {found.python}" if found.python else "", found.platform, found.host]
+    if found.created_at:
+        parts.insert(0, time.strftime("%Y-%m-%d %H:%M", time.localtime(found.created_at)))
+    return ", ".join(filter(None, parts))
 
 
 def shared_bytes(bundle: Path) -> int:

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from nbserve import discovery
 from nbserve.client import Client
@@ -16,7 +17,21 @@ from nbserve.discovery import GatewayRecord
 from nbserve.errors import GatewayError, NotFound, UsageError
 from nbserve.wire.management import GatewayStatus, ModelStatus
 
-__all__ = ["Gateway", "Gateways", "Served"]
+__all__ = ["Gateway", "Gateways", "Served", "bundle_folder"]
+
+
+def bundle_folder(word: str) -> Path | None:
+    """The bundle that a user's `NAME|BUNDLE` means, or None: then it is an endpoint's name.
+
+    A folder that holds manifest.json is a bundle. What reads as a path is meant to be one: raises UsageError where not.
+    """
+    folder = Path(word).expanduser()
+    if (folder / "manifest.json").is_file():
+        return folder
+    if os.sep in word or word.startswith((".", "~")):
+        what = "has no manifest.json" if folder.is_dir() else "is not a folder"
+        raise UsageError(f"no bundle at {word}: it {what}", hint="give the folder that holds manifest.json")
+    return None
 
 
 @dataclass(frozen=True)

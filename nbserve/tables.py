@@ -6,6 +6,7 @@ Called by `cli.py` and `notebook/magics.py` with what a verb returned. rich is i
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -18,14 +19,20 @@ from nbserve.wire.messages import WARMUP_REQUEST
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from nbserve.doctor.diagnosis import Diagnosis, Placement
     from nbserve.explanation import Entry, Explanation
+    from nbserve.export.image import Exported
+    from nbserve.export.proof import Proof
+    from nbserve.verify import Verification
 
 __all__ = [
     "answer",
     "demo",
+    "diagnosed",
     "endpoints",
     "entry_size",
     "explained",
+    "exported",
     "log_lines",
     "logs",
     "megabytes",
@@ -35,6 +42,7 @@ __all__ = [
     "status",
     "stopped",
     "to_text",
+    "verified",
 ]
 
 
@@ -45,7 +53,16 @@ def to_text(shown: Any, width: int = 200) -> str:
     from rich.console import Console
 
     out = io.StringIO()
-    Console(file=out, width=width, force_jupyter=False, force_terminal=False, color_system=None).print(shown)
+    console = Console(
+        file=out,
+        width=width,
+        force_jupyter=False,
+        force_terminal=False,
+        color_system=None,
+        markup=False,
+        highlight=False,
+    )
+    console.print(shown)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 
@@ -182,17 +199,21 @@ def explained(data: Explanation) -> Any:
     """`explain`."""
     from rich.console import Group
 
+    proof = proof_line(data.proof) if data.version else _sample_line(data.has_sample)
     head = [
-        f"{data.name} version {data.version}",
+        f"{data.name} version {data.version}" if data.version else data.name,
         f"  bundle: {data.bundle}",
         f"  digest: {data.digest}",
-        f"  proof: {proof_line(data.proof)}",
+        f"  captured: {data.origin}" if data.origin else "",
+        f"  needs: {', '.join(data.requirements)}" if data.requirements else "",
+        f"  proof: {proof}",
     ]
     table = _table("name", "how", "from", "size", "because of")
     for entry in data.entries:
         chain = " -> ".join(entry.chain)
         table.add_row(entry.name, entry.how, entry.where, entry_size(entry), chain)
-    return Group(*head, table, *(f"  warning: {warning}" for warning in data.warnings))
+    captured = table if data.entries else "  it does not say what was captured: no notebook wrote it"
+    return Group(*filter(None, head), captured, *(f"  warning: {warning}" for warning in data.warnings))
 
 
 def entry_size(entry: Entry) -> str:
@@ -208,6 +229,84 @@ def proof_line(proof: dict[str, Any]) -> str:
     if not difference:
         return "the worker answers the sample exactly as the notebook does"
     return f"the worker answers the sample as the notebook does (largest difference {difference:.2g})"
+
+
+def _sample_line(has_sample: bool) -> str:
+    return "`nbserve verify` sends its sample" if has_sample else "it has no sample"
+
+
+def verified(data: Verification) -> str:
+    """`verify`: the verdict first."""
+    lines = [f"{data.name}: {_verdict(data)}", *(f"  {line}" for line in data.difference.splitlines())]
+    lines += [f"  bundle: {data.bundle}", f"  digest: {data.digest}"]
+    other = f", the notebook had {data.wanted_python}" if not data.python.startswith(f"{data.wanted_python}.") else ""
+    lines.append(f"  Python {data.python}{other} ({data.executable})")
+    took = f"; one prediction over HTTP: {data.answer_ms:.1f} ms" if data.answer_ms is not None else ""
+    lines.append(f"  ready in {data.load_s:.1f} s{took}")
+    for each in data.packages:
+        lines.append(f"  {each.name}: {each.found or 'not installed'} here, the notebook had {each.wanted}")
+    return "\n".join([*lines, *(f"  note: {note}" for note in data.notes)])
+
+
+def _verdict(data: Verification) -> str:
+    if not data.passed:
+        return "NOT verified"
+    if data.checked == "initialize":
+        return "loads; it has no sample, so that only `initialize` was checked"
+    if data.max_difference is None:
+        return "verified: the sample is answered as in the notebook"
+    if data.max_difference == 0:
+        return "verified: the sample is answered exactly as in the notebook"
+    return f"verified: the sample is answered as in the notebook (largest difference {data.max_difference:.2g})"
+
+
+def diagnosed(data: Diagnosis) -> Any:
+    """`doctor`: what is wrong first, then what there is, then who would run where."""
+    from rich.console import Group
+
+    table = _table("", "", "")
+    table.show_header = False
+    for each in data.findings:
+        told = [each.what, each.why, f"-> {each.todo}" if each.todo else ""]
+        table.add_row(each.level, each.area, "\n".join(filter(None, told)))
+    counts = [f"{count} {level}" for level, count in data.counts().items() if count]
+    return Group(", ".join(counts), table, *_placements(data.placements))
+
+
+def _placements(placements: list[Placement]) -> Iterator[str]:
+    """What is drawn alike is drawn once."""
+    for drawing, alike in itertools.groupby(placements, key=lambda each: each.drawing):
+        asked = ", ".join(f"--workers {each.workers}" for each in alike)
+        yield f"\n{asked}:\n\n{drawing}"
+
+
+def exported(data: Exported) -> Any:
+    """`export`."""
+    from rich.console import Group
+
+    table = _table("", "")
+    table.show_header = False
+    if data.image:
+        table.add_row("image", data.tag)
+        table.add_row("size", f"{megabytes(data.image_bytes)} in {data.layers} layers")
+    table.add_row("context", f"{data.context} ({megabytes(data.context_bytes)})")
+    table.add_row("digest", data.digest)
+    table.add_row("proof", _export_proof(data.proof))
+    if not data.image:
+        table.add_row("build", f"cd {data.context} && {data.build_command}")
+    table.add_row("run", data.run_command)
+    return Group(table, *(f"note: {note}" for note in data.notes))
+
+
+def _export_proof(proof: Proof) -> str:
+    if proof.kind == "off":
+        return "off: nothing was compared"
+    what = "the image" if proof.kind == "image" else "a clean virtual environment"
+    if proof.checked == "ready":
+        return f"{what} becomes ready; the bundle has no sample, so no answer was compared"
+    if proof.checked == "seeded":
+        return f"{what} answers the sample as the notebook did under its seed; its answers vary from one to the next"
+    return f"{what} answers the sample as {proof.against} did (largest difference {proof.max_difference or 0:.2g})"
 
 
 def demo(facts: dict[str, Any]) -> Any:

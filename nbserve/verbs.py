@@ -9,29 +9,54 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
+import msgspec
 
 from nbserve import tables
 from nbserve.client import is_log
+from nbserve.completion import complete_bundle_or_name, complete_gateway, complete_name, complete_version
+from nbserve.config import ModelConfig
 from nbserve.errors import UsageError
-from nbserve.explanation import Explanation, explanation
+from nbserve.explanation import Explanation, bundle_explanation, explanation
+from nbserve.measure.options import BENCH_PARAMS, bench_options
 from nbserve.options import CELL_OPTIONS, MODEL_OPTIONS, SERVER_OPTIONS, model_config
-from nbserve.resolve import Gateway, Gateways, Served
+from nbserve.resolve import Gateway, Gateways, Served, bundle_folder
 from nbserve.wire.management import Event, GatewayStatus, ModelStatus
+
+if TYPE_CHECKING:
+    from nbserve.doctor import Diagnosis
+    from nbserve.export.image import Exported, ProofKind
+    from nbserve.measure.result import BenchResult
+    from nbserve.verify import Verification
 
 __all__ = ["VERBS", "Face", "Verb", "command", "invoke"]
 
 Face = Literal["cli", "magic"]
 
-_GATEWAY = click.Option(["--gateway"], default="", metavar="ID", help="Id or name of a gateway, where several run.")
-_VERSION = click.Option(["--version"], default="", metavar="V", help="One version, not the default one.")
+_GATEWAY = click.Option(
+    ["--gateway"],
+    default="",
+    metavar="ID",
+    help="Id or name of a gateway, where several run.",
+    shell_complete=complete_gateway,
+)
+_VERSION = click.Option(
+    ["--version"],
+    default="",
+    metavar="V",
+    help="One version, not the default one.",
+    shell_complete=complete_version,
+)
 _JSON = click.Option(["--json", "as_json"], is_flag=True, help="The plain data, for programs.")
-_NAME = click.Argument(["name"], metavar="NAME[@GATEWAY]")
-_ANY_NAME = click.Argument(["name"], metavar="[NAME[@GATEWAY]]", required=False, default="")
+_NAME = click.Argument(["name"], metavar="NAME[@GATEWAY]", shell_complete=complete_name)
+_ANY_NAME = click.Argument(
+    ["name"], metavar="[NAME[@GATEWAY]]", required=False, default="", shell_complete=complete_name
+)
+_NAME_OR_BUNDLE = click.Argument(["name"], metavar="NAME|BUNDLE", shell_complete=complete_bundle_or_name)
 
 
 @dataclass(frozen=True)
@@ -40,6 +65,9 @@ class Verb:
 
     `on`: "endpoint" = `run(served, **options)`, the name looked up first; "gateways" = `run(gateways, **options)`.
     `extra`: options that one face has beyond `params`; a face that is not in it does not have the verb.
+    `examples_in`: examples of one face, after those of both.
+    `exits`: what exit codes mean beyond the usual; `failed`: whether what was returned is a failure (exit code 1).
+    `settings`: of click's context.
     """
 
     name: str
@@ -50,25 +78,43 @@ class Verb:
     examples: tuple[str, ...] = ()
     on: Literal["endpoint", "gateways"] = "gateways"
     extra: Mapping[Face, tuple[click.Parameter, ...]] | None = None
+    examples_in: Mapping[Face, tuple[str, ...]] = field(default_factory=dict)
+    exits: Mapping[int, str] = field(default_factory=dict)
+    failed: Callable[[Any], bool] = lambda data: False
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def in_face(self, face: Face) -> bool:
         """Whether this face has the verb."""
         return self.extra is None or face in self.extra
 
+    def examples_of(self, face: Face) -> tuple[str, ...]:
+        """As they are written in this face: `nbserve list`, `%nbserve list`."""
+        prompt = "nbserve" if face == "cli" else "%nbserve"
+        shared = tuple(example.replace("nbserve ", f"{prompt} ", 1) for example in self.examples)
+        return shared + tuple(self.examples_in.get(face, ()))
+
+    def exit_codes(self) -> dict[int, str]:
+        """What the command may end with."""
+        codes = {0: "done", 1: "failed", 2: "wrong usage"}
+        if _GATEWAY in self.params:
+            codes |= {3: "no such endpoint or gateway", 4: "the gateway cannot be reached"}
+        return codes | dict(self.exits)
+
 
 def command(verb: Verb, face: Face) -> click.Command:
     """The verb as a click command of one face; calling it is the face's business, parsing it is click's."""
     extra = (verb.extra or {}).get(face, ())
-    prompt = "nbserve" if face == "cli" else "%nbserve"
-    shown = [example.replace("nbserve ", f"{prompt} ", 1) for example in verb.examples]
-    epilog = "\b\nExamples:\n" + "\n".join(f"  {example}" for example in shown) if shown else None
+    epilog = "\b\nExamples:\n" + "\n".join(f"  {example}" for example in verb.examples_of(face))
+    if face == "cli":
+        codes = ", ".join(f"{code} {meaning}" for code, meaning in sorted(verb.exit_codes().items()))
+        epilog += f"\n\nExit codes: {codes}."
     return click.Command(
         verb.name,
         params=[*verb.params, *extra],
         help=verb.help,
         epilog=epilog,
         short_help=verb.help.partition("\n")[0],
-        context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 110},
+        context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 110, **verb.settings},
     )
 
 
@@ -156,9 +202,117 @@ def predict(
     return served.client.predict(served.name, content, content_type or guessed, served.version)
 
 
-def explain(served: Served) -> Explanation:
-    """What was captured, how, from which cell, and what the proof said."""
-    return explanation(served.model())
+def explain(gateways: Gateways, name: str, gateway: str = "", version: str = "") -> Explanation:
+    """What was captured, how, from which cell: of an endpoint (and what its proof said), or of a bundle's folder."""
+    folder = bundle_folder(name)
+    if folder is not None:
+        return bundle_explanation(folder)
+    return explanation(gateways.find(name, gateway=gateway, version=version).model())
+
+
+def verify(
+    gateways: Gateways,
+    name: str,
+    gateway: str = "",
+    version: str = "",
+    python: str = "",
+    device: str | None = None,
+    env: tuple[tuple[str, str], ...] = (),
+) -> Verification:
+    """Check and prove a bundle, or the one that an endpoint serves, with a worker of its own."""
+    folder = bundle_folder(name)
+    if folder is not None:
+        return verify_bundle(folder, ModelConfig(), python, device, env)
+    model = gateways.find(name, gateway=gateway, version=version).model()
+    return verify_bundle(Path(model.bundle), model.config, python, device, env)
+
+
+def verify_bundle(
+    bundle: Path,
+    config: ModelConfig,
+    python: str = "",
+    device: str | None = None,
+    env: tuple[tuple[str, str], ...] = (),
+) -> Verification:
+    """The proof alone, by this interpreter or `python`; device and env are put over those of `config`."""
+    from nbserve.verify import verify, verify_in
+
+    config = model_config(
+        msgspec.structs.asdict(config) | {"env": config.env | dict(env), "device": device or config.device}
+    )
+    return verify_in(python, bundle, config) if python else verify(bundle, config)
+
+
+def bench(
+    gateways: Gateways,
+    name: str,
+    gateway: str = "",
+    version: str = "",
+    data: Any = None,
+    content_type: str = "",
+    out: Path | None = None,
+    html: Path | None = None,
+    **options: Any,
+) -> BenchResult:
+    """Measure an endpoint, or any URL. `data`: a file, or a `measure.options.Body` of a notebook's value."""
+    from nbserve.measure.target import is_url, served_at
+
+    if not is_url(name):
+        target: Served | str = gateways.find(name, gateway=gateway, version=version)
+    else:
+        target = served_at(name, [each.client for each in gateways]) or name
+    return bench_target(target, options, data=data, content_type=content_type, out=out, html=html)
+
+
+def bench_target(
+    target: Served | str,
+    options: dict[str, Any],
+    *,
+    data: Any = None,
+    content_type: str = "",
+    out: Path | None = None,
+    html: Path | None = None,
+) -> BenchResult:
+    """The measurement, with its progress shown. `out`, `html`: files for the result and for its page with plots."""
+    from nbserve.measure.bench import bench as measure
+    from nbserve.measure.options import Body
+    from nbserve.measure.progress import shown_progress
+    from nbserve.measure.report import as_page
+    from nbserve.measure.target import bodies_from_file
+
+    if data is None:
+        bodies: tuple[Body, ...] = ()
+    else:
+        bodies = (data,) if isinstance(data, Body) else tuple(bodies_from_file(Path(data), content_type))
+    asked = bench_options(options, bodies)
+    with shown_progress(target if isinstance(target, str) else target.name) as on_progress:
+        result = measure(target, asked, on_progress)
+    if out is not None:
+        out.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2))
+    if html is not None:
+        html.write_text(as_page(result), encoding="utf-8")
+    return result
+
+
+def show_bench(result: BenchResult) -> Any:
+    """The report for a terminal."""
+    from nbserve.measure.report import renderable
+
+    return renderable(result)
+
+
+def doctor(gateways: Gateways) -> Diagnosis:
+    """What this machine offers for serving, and what is wrong with it."""
+    from nbserve.doctor import diagnose, read_machine
+
+    return diagnose(read_machine())
+
+
+def completion(gateways: Gateways, shell: str) -> str:
+    """The script that has a shell complete our command."""
+    from nbserve.completion import script
+
+    return script(shell)
 
 
 def token(served: Served) -> str:
@@ -173,14 +327,66 @@ def serve(gateways: Gateways, **options: Any) -> None:
     target, name = options.pop("target"), options.pop("name")
     config = model_config(options)
     listening = {key: value for key, value in options.items() if key not in config.__struct_fields__}
-    serve_bundle(Path(target), name=name, config=config, profile="server", **listening)
+    serve_bundle(Path(target), name=name, config=config, **listening)
 
 
-def demo(gateways: Gateways, output: Path) -> dict[str, Any]:
-    """Run the quickstart notebook for real; the facts that it found."""
+def export(
+    gateways: Gateways,
+    name: str,
+    kind: str = "docker",
+    output: Path | None = None,
+    tag: str = "",
+    base_image: str = "",
+    vendor: bool = False,
+    build: bool = True,
+    proof: ProofKind = "auto",
+    env: tuple[tuple[str, str], ...] = (),
+    allow_secret: tuple[str, ...] = (),
+    version: str = "",
+    gateway: str = "",
+    say: Callable[[str], None] | None = None,
+) -> Exported:
+    """An image of what an endpoint serves (or of a bundle), proven. `say` hears of each stage; None: standard error."""
+    folder = bundle_folder(name)
+    served = None if folder is not None else gateways.find(name, gateway=gateway, version=version)
+    asked = {"tag": tag, "base_image": base_image, "vendor": vendor, "build": build, "proof": proof}
+    return export_endpoint(
+        served, folder, output=output, env=dict(env), allow_secrets=tuple(allow_secret), say=say, **asked
+    )
+
+
+def export_endpoint(
+    served: Served | None,
+    folder: Path | None = None,
+    *,
+    output: Path | None,
+    say: Callable[[str], None] | None = None,
+    **asked: Any,
+) -> Exported:
+    """The export of an endpoint, or of a bundle's folder where there is none. `asked`: fields of export.image.Asked."""
+    from nbserve.export.image import Asked, export_image
+
+    if served is not None:
+        model = served.model()
+        asked |= {"bundle": Path(model.bundle), "name": model.name, "config": model.config}
+        asked |= {"live": served.client, "version": model.version}
+    else:
+        from nbserve.bundle import Bundle
+
+        assert folder is not None
+        asked |= {"bundle": folder, "name": Bundle.open(folder).name}
+    return export_image(Asked(output=output or Path(f"{asked['name']}-image"), **asked), say or _to_stderr)
+
+
+def _to_stderr(stage: str) -> None:
+    print(stage, file=sys.stderr, flush=True)
+
+
+def demo(gateways: Gateways, output: Path, image: bool = True, base_image: str = "") -> dict[str, Any]:
+    """Run the quickstart notebook for real, and make its image; the facts that came out."""
     from nbserve.demo import run_demo
 
-    return run_demo(output)
+    return run_demo(output, image=image, base_image=base_image)
 
 
 def move_gateway(gateways: Gateways, port: int | None) -> list[dict[str, Any]]:
@@ -217,6 +423,13 @@ def _read_body(file: Path) -> tuple[bytes, str]:
 
 
 _PATH = click.Path(path_type=Path)
+_FOLDER = click.Path(file_okay=False)
+
+
+def _option_named(field_: str) -> click.Option:
+    """The option of `serve` for this field of the configuration."""
+    return next(option for option in MODEL_OPTIONS if option.name == field_)
+
 
 _TABLE = (
     Verb(
@@ -225,14 +438,25 @@ _TABLE = (
         serve,
         tables.nothing,
         (click.Option(["--name"], default="", metavar="NAME", help="Name of the endpoint."), *MODEL_OPTIONS),
-        (),
         extra={
-            "cli": (click.Argument(["target"], metavar="BUNDLE"), *SERVER_OPTIONS),
+            "cli": (
+                click.Argument(["target"], metavar="BUNDLE", type=_FOLDER, envvar="NBSERVE_BUNDLE"),
+                *SERVER_OPTIONS,
+            ),
             "magic": (
                 click.Argument(["target"], metavar="OBJECT"),
                 *(option for option in CELL_OPTIONS if option.name != "handler"),  # the object is the handler
             ),
         },
+        examples_in={
+            "cli": (
+                "nbserve serve path/to/bundle",
+                "nbserve serve path/to/bundle --port 9000 --workers 2",
+            ),
+            "magic": ("%nbserve serve model --sample x_test[0]", "%nbserve serve predict --name sums --workers 2"),
+        },
+        exits={0: "ended by Ctrl-C or SIGTERM", 4: "the gateway cannot be started"},
+        settings={"auto_envvar_prefix": "NBSERVE"},  # how an image is set up: NBSERVE_WORKERS=2
     ),
     Verb(
         "list",
@@ -320,13 +544,114 @@ _TABLE = (
         on="endpoint",
     ),
     Verb(
+        "bench",
+        "Measure an endpoint or any URL: ten seconds of load, rate and latencies, and what the limit is.",
+        bench,
+        show_bench,
+        (
+            click.Argument(["name"], metavar="NAME[@GATEWAY]|URL", shell_complete=complete_name),
+            *BENCH_PARAMS,
+            click.Option(["--out"], type=_PATH, metavar="FILE", help="The result as JSON."),
+            click.Option(["--html"], type=_PATH, metavar="FILE", help="The report as a page, with plots."),
+            _VERSION,
+            _GATEWAY,
+            _JSON,
+        ),
+        (
+            "nbserve bench digits",
+            "nbserve bench digits --rate 200 --duration 30",
+            "nbserve bench digits --search --slo 'p99<10ms'",
+            "nbserve bench digits --against 1",
+            "nbserve bench http://127.0.0.1:8000/health --concurrency 16",
+        ),
+        exits={1: "nothing was answered, or the figures are not valid, or no rate met the objective"},
+        failed=lambda result: result.failed,
+    ),
+    Verb(
         "explain",
-        "What an endpoint is made of: what was captured, how, and from which cell; what the proof said.",
+        "What an endpoint or a bundle is made of: what was captured, how, and from which cell; what the proof said.",
         explain,
         tables.explained,
-        (_NAME, _VERSION, _GATEWAY, _JSON),
-        ("nbserve explain digits",),
-        on="endpoint",
+        (_NAME_OR_BUNDLE, _VERSION, _GATEWAY, _JSON),
+        ("nbserve explain digits", "nbserve explain path/to/bundle --json"),
+    ),
+    Verb(
+        "verify",
+        "Prove a bundle alone: check its files, load it, compare its answer to the sample with the recorded one.",
+        verify,
+        tables.verified,
+        (
+            _NAME_OR_BUNDLE,
+            click.Option(
+                ["--python"],
+                default="",
+                metavar="EXE",
+                help="With this interpreter, or that of a virtual environment's folder; nbserve is installed there.",
+            ),
+            click.Option(["--device"], metavar="DEVICE", help="auto, cpu, cuda or cuda:i.  [default: as served]"),
+            _option_named("env"),
+            _VERSION,
+            _GATEWAY,
+            _JSON,
+        ),
+        ("nbserve verify path/to/bundle", "nbserve verify digits --python path/to/venv"),
+        exits={1: "the bundle is damaged, cannot be loaded, or its answer differs"},
+        failed=lambda found: not found.passed,
+    ),
+    Verb(
+        "export",
+        "Make an image of an endpoint or a bundle: pinned, built where docker or podman answers, and proven.",
+        export,
+        tables.exported,
+        (
+            _NAME_OR_BUNDLE,
+            click.Option(
+                ["--docker", "kind"],
+                flag_value="docker",
+                default="docker",
+                help="A build context for docker and podman, and the image; what is made where nothing is said.",
+            ),
+            click.Option(
+                ["--output", "-o"],
+                type=_PATH,
+                metavar="DIR",
+                help="Folder of the build context, new or an earlier export.  [default: NAME-image]",
+            ),
+            click.Option(["--tag", "-t"], default="", metavar="TAG", help="Of the image.  [default: NAME:DIGEST]"),
+            click.Option(
+                ["--base-image"],
+                default="",
+                metavar="IMAGE",
+                help="With Python's minor version of the notebook.  [default: python:3.x-slim-bookworm]",
+            ),
+            click.Option(["--vendor"], is_flag=True, help="Put all wheels into the context: the build needs no index."),
+            click.Option(["--build/--no-build"], default=True, help="Build the image, or write the context only."),
+            click.Option(
+                ["--proof"],
+                type=click.Choice(["auto", "image", "venv", "off"]),
+                default="auto",
+                show_default=True,
+                help="Where it must answer the sample as the endpoint did; auto: the image, else a clean environment.",
+            ),
+            click.Option(
+                ["--env"],
+                type=_option_named("env").type,
+                multiple=True,
+                metavar="K=V",
+                help="For the proof, beside those of the endpoint; the image gets names only. May be repeated.",
+            ),
+            click.Option(
+                ["--allow-secret"],
+                multiple=True,
+                metavar="NAME",
+                help="What looks like a secret and is none, as the refusal names it. May be repeated.",
+            ),
+            _VERSION,
+            _GATEWAY,
+            _JSON,
+        ),
+        ("nbserve export digits -o digits-image", "nbserve export digits -t registry/digits:1.0 --vendor"),
+        exits={1: "refused, or the build or the proof failed"},
     ),
     Verb(
         "token",
@@ -334,12 +659,27 @@ _TABLE = (
         token,
         str,
         (_NAME, _VERSION, _GATEWAY),
-        ('curl -H "Authorization: Bearer $(nbserve token digits)" ...',),
+        ("nbserve token digits",),
         on="endpoint",
+        examples_in={
+            "cli": (
+                'curl -H "Authorization: Bearer $(nbserve token digits)" -d "[1, 2]" http://127.0.0.1:PORT/predictions/digits',
+            )
+        },
+    ),
+    Verb(
+        "doctor",
+        "What this machine offers for serving, what is wrong with it, and what to do.",
+        doctor,
+        tables.diagnosed,
+        (_JSON,),
+        ("nbserve doctor", "nbserve doctor --json"),
+        exits={1: "there is a problem"},
+        failed=lambda found: found.has_problem,
     ),
     Verb(
         "demo",
-        "Run the quickstart notebook for real: trains, serves, queries; prints what came out.",
+        "Run the quickstart notebook for real: trains, serves, measures, swaps; with docker or podman also its image.",
         demo,
         tables.demo,
         (
@@ -351,10 +691,34 @@ _TABLE = (
                 metavar="FOLDER",
                 help="Where the executed notebook goes.",
             ),
+            click.Option(
+                ["--image/--no-image"], default=True, show_default=True, help="Build and prove the endpoint's image."
+            ),
+            click.Option(
+                ["--base-image"],
+                default="",
+                metavar="IMAGE",
+                help="Of that image.  [default: python:3.x-slim-bookworm]",
+            ),
             _JSON,
         ),
-        ("nbserve demo",),
+        ("nbserve demo", "nbserve demo --output folder --json"),
         extra={"cli": ()},
+    ),
+    Verb(
+        "completion",
+        "Print the script by which a shell completes verbs, options and the names of running endpoints.",
+        completion,
+        str,
+        (click.Argument(["shell"], type=click.Choice(["bash", "zsh", "fish"])),),
+        extra={"cli": ()},
+        examples_in={
+            "cli": (
+                'eval "$(nbserve completion bash)"   # in ~/.bashrc',
+                'eval "$(nbserve completion zsh)"   # in ~/.zshrc',
+                "nbserve completion fish > ~/.config/fish/completions/nbserve.fish",
+            )
+        },
     ),
     Verb(
         "gateway",

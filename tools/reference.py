@@ -123,7 +123,7 @@ def _help(arguments: list[str]) -> str:
 
 
 LIFECYCLE = """\
-# The lives of workers and versions
+# The lives of workers, pools and versions
 
 Drawn from the tables in `nbserve/gateway/lifecycle.py` by `make docs`. An event that its state does not know is a bug
 of nbserve, and raises with the story so far.
@@ -134,6 +134,7 @@ def lifecycle_page() -> str:
     """docs/lifecycle.md"""
     lives: dict[str, tuple[Any, str]] = {
         "A worker": (lifecycle.WORKER_MOVES, "STOPPED"),
+        "The pool of a version's workers": (lifecycle.POOL_MOVES, "STARTING"),
         "A version of a model": (lifecycle.VERSION_MOVES, "LOADING"),
     }
     return LIFECYCLE + "".join(f"\n## {title}\n\n{_drawn(*life)}" for title, life in lives.items())

@@ -7,6 +7,7 @@ verbs are in `verbs.py`, the story of a serve in `serve.py`.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from nbserve.config import ModelConfig
 from nbserve.endpoint import Endpoint, Secret
 from nbserve.errors import UsageError
 from nbserve.explanation import Explanation
+from nbserve.notebook.board import Board
 from nbserve.notebook.body import pick_handler, run_body
 from nbserve.notebook.completion import make_matcher
 from nbserve.notebook.history import History
@@ -147,6 +149,10 @@ class _Extension:
             return self._serve_object(params)
         if verb.name == "gateway":
             return self._own_gateway(params["port"])
+        if verb.name == "bench":
+            params["data"] = self._bench_data(params["data"], params["content_type"])
+        if verb.name == "export":
+            return self._export(verb, params)
         data = invoke(verb, self._gateways, params)
         if verb.name == "token":
             return Secret(data)
@@ -154,7 +160,32 @@ class _Extension:
             return _print_stream(data)
         if params.get("as_json"):
             return _without_tokens(data)
+        if hasattr(data, "_repr_html_"):
+            return data
         return Report(data, to_text(verb.show(data)))
+
+    def _export(self, verb: Verb, params: dict[str, Any]) -> Any:
+        """As the serving cell does: one line that says which stage it is at."""
+        board = Board(self._ip, params["name"])
+        try:
+            data = invoke(verb, self._gateways, params | {"say": board.stage})
+        except BaseException:
+            board.done("not exported")
+            raise
+        board.done("exported")
+        return _without_tokens(data) if params["as_json"] else Report(data, to_text(verb.show(data)))
+
+    def _bench_data(self, text: str | None, content_type: str) -> Any:
+        """--data of bench: a file where there is one of this name, else an expression of the notebook."""
+        from nbserve.measure.target import body_of_value
+
+        if not text or os.path.isfile(text):
+            return text
+        try:
+            value = self._evaluate(text, "--data")
+        except SyntaxError:
+            raise _Usage(f"--data {text} is neither a file nor an expression") from None
+        return body_of_value(value, content_type)
 
     def _serve_object(self, params: dict[str, Any]) -> Endpoint:
         target = self._evaluate(params["target"], "OBJECT")

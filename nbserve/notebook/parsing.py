@@ -15,10 +15,11 @@ import click
 
 from nbserve.errors import UsageError
 
-__all__ = ["parse", "split_sample", "take_expression"]
+__all__ = ["parse", "split_data", "split_sample", "take_expression"]
 
 _OPTION = re.compile(r"\s+--?[a-zA-Z]")
 _SAMPLE = re.compile(r"(?:^|\s)--sample(?:\s+|=|$)")
+_DATA = re.compile(r"(?:^|\s)--data(?:\s+|=|$)")
 
 
 def take_expression(text: str) -> tuple[str, str]:
@@ -46,12 +47,25 @@ def split_sample(line: str) -> tuple[str, str | None]:
     return f"{line[: match.start()]} {rest}".strip(), expression
 
 
+def split_data(line: str) -> tuple[str, str | None]:
+    """(line without it, the expression of --data or None). What is no expression is left: it may be a file's path."""
+    match = _DATA.search(line)
+    if match is None:
+        return line, None
+    try:
+        expression, rest = take_expression(line[match.end() :])
+    except UsageError:
+        return line, None
+    return f"{line[: match.start()]} {rest}".strip(), expression
+
+
 def parse(command: click.Command, line: str, *, target_is_expression: bool = False) -> dict[str, Any]:
     """The options of one magic line. Raises UsageError, click.exceptions.Exit where help was asked for and shown.
 
     `target_is_expression`: the line may start with an expression, which becomes the first argument as it is.
     """
     rest, sample = split_sample(line) if any(p.name == "sample" for p in command.params) else (line, None)
+    rest, data = split_data(rest) if any(p.name == "data" for p in command.params) else (rest, None)
     first: list[str] = []
     if target_is_expression and rest and not rest.startswith("-"):
         expression, rest = take_expression(rest)
@@ -65,7 +79,8 @@ def parse(command: click.Command, line: str, *, target_is_expression: bool = Fal
             params = dict(context.params)
     except click.UsageError as exc:
         raise UsageError(exc.format_message().replace("\n", " ")) from exc
-    return params | ({"sample": sample} if sample is not None else {})
+    expressions = {"sample": sample, "data": data}
+    return params | {name: text for name, text in expressions.items() if text is not None}
 
 
 def _is_expression(text: str) -> bool:

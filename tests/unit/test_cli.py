@@ -1,18 +1,29 @@
-"""The command without a gateway: help, usage, exit codes. With one: tests/e2e."""
+"""The command without a gateway: help, usage, exit codes. With one: tests/contract/test_cli.py and tests/e2e."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import nbserve
 from nbserve import cli
-from nbserve.verbs import VERBS
+from nbserve.errors import BundleError, GatewayError, NbserveError, NotFound, UsageError
+from nbserve.notebook.parsing import parse
+from nbserve.verbs import VERBS, Verb, command
+from tools import reference
+
+OF_THE_CLI = [name for name, verb in VERBS.items() if verb.in_face("cli")]
+WITHOUT_JSON = {"serve", "predict", "token", "completion", "gateway"}
+"""They return no data, or an answer that is text or bytes of its own."""
+COMMAND = re.compile(r"(?<![\w/])%?nbserve [^|)&;>#]*")
 
 
 @pytest.fixture(autouse=True)
@@ -32,13 +43,96 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Exit codes: 0 done" in shown
 
 
-@pytest.mark.parametrize("name", [name for name, verb in VERBS.items() if verb.in_face("cli")])
+@pytest.mark.parametrize("name", OF_THE_CLI)
 def test_every_verb_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    verb = VERBS[name]
     assert cli.run([name, "--help"]) == 0
     shown = capsys.readouterr().out
-    for param in VERBS[name].params:
+    for param in verb.params:
         if param.param_type_name == "option":
             assert param.opts[0] in shown
+    for example in verb.examples_of("cli"):
+        assert example in shown
+    on_one_line = " ".join(shown.split())
+    for code, meaning in verb.exit_codes().items():
+        assert f"{code} {meaning}" in on_one_line
+        assert code in cli.EXIT_CODES
+    assert ("--json" in shown) == (name not in WITHOUT_JSON)
+
+
+@pytest.mark.parametrize("face", ["cli", "magic"])
+@pytest.mark.parametrize("name", VERBS)
+def test_examples_are_there_and_parse(name: str, face: Any) -> None:
+    verb = VERBS[name]
+    if not verb.in_face(face):
+        return
+    prompt = "nbserve" if face == "cli" else "%nbserve"
+    lines = [match for example in verb.examples_of(face) for match in COMMAND.findall(example)]
+    assert lines
+    for line in lines:
+        assert line.startswith(f"{prompt} {name} ") or line.strip() == f"{prompt} {name}"
+        _parse(verb, face, line.removeprefix(f"{prompt} {name}"))
+
+
+def _parse(verb: Verb, face: Any, rest: str) -> None:
+    if face == "cli":
+        command(verb, face).make_context(verb.name, shlex.split(rest))
+    else:
+        parse(command(verb, face), rest.strip(), target_is_expression=verb.name == "serve")
+
+
+def test_every_verb_has_its_place_in_the_overview() -> None:
+    placed = [name for names in cli.SECTIONS.values() for name in names]
+    assert sorted(placed) == sorted({*OF_THE_CLI, *placed})
+    assert len(placed) == len(set(placed))
+
+
+def test_the_page_of_the_docs_has_examples_and_exit_codes_of_every_verb() -> None:
+    sections = re.split(r"^## ", reference.cli_page(), flags=re.MULTILINE)[1:]
+    assert [section.splitlines()[0] for section in sections] == ["`nbserve`", *(f"`nbserve {n}`" for n in OF_THE_CLI)]
+    for section in sections:
+        assert "Examples:" in section
+        assert "Exit codes: 0 " in section
+
+
+@pytest.mark.parametrize(
+    ("exc", "code"),
+    [
+        (NbserveError("x"), 1),
+        (BundleError("x"), 1),
+        (UsageError("x"), 2),
+        (NotFound("x"), 3),
+        (GatewayError("x"), 4),
+        (KeyboardInterrupt(), 130),
+        (PermissionError(13, "Permission denied", "/etc/x"), 1),
+    ],
+)
+def test_what_errors_end_with(
+    exc: BaseException, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _fail_with(exc, monkeypatch)
+    assert cli.run(["list"]) == code
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    assert "bug" not in said
+    if isinstance(exc, OSError):
+        assert said == "nbserve: /etc/x: Permission denied\n"
+
+
+def test_a_bug_says_where_to_report_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    _fail_with(ZeroDivisionError("oh"), monkeypatch)
+    assert cli.run(["list"]) == 1
+    said = capsys.readouterr().err
+    assert "ZeroDivisionError: oh" in said
+    assert cli.REPORT_URL in said
+    assert f"nbserve {nbserve.__version__}, Python {sys.version.split()[0]}" in said
+
+
+def _fail_with(exc: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise exc
+
+    monkeypatch.setattr(cli, "invoke", fail)
 
 
 @pytest.mark.parametrize(
@@ -52,6 +146,10 @@ def test_every_verb_explains_itself(name: str, capsys: pytest.CaptureFixture[str
         (["token", "x"], 3, "nothing is served now"),
         (["status", "x"], 3, "no endpoint 'x'"),
         (["serve", "no-such-folder"], 2, "no bundle at no-such-folder"),
+        (["explain", "./nothing"], 2, "no bundle at ./nothing: it is not a folder"),
+        (["verify", "/"], 2, "no bundle at /: it has no manifest.json"),
+        (["verify", "x"], 3, "no endpoint 'x'"),
+        (["completion", "tcsh"], 2, "'bash', 'zsh', 'fish'"),
         (["serve", "x", "--workers", "0"], 2, "--workers must be positive"),
     ],
 )

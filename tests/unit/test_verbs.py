@@ -15,6 +15,8 @@ from nbserve.options import model_config
 from nbserve.resolve import Gateways
 from nbserve.verbs import VERBS, command, invoke
 
+OF_NAMES = ["status", "stop", "explain", "verify", "bench"]
+"""They take an endpoint's name, and something else too."""
 OF_THE_FIRST_RELEASE = {"serve", "list", "status", "logs", "stop", "scale", "predict", "explain", "token", "demo"}
 
 
@@ -22,7 +24,7 @@ def test_the_table_has_the_verbs() -> None:
     assert set(VERBS) >= OF_THE_FIRST_RELEASE
 
 
-@pytest.mark.parametrize("name", [name for name, verb in VERBS.items() if verb.on == "endpoint"] + ["status", "stop"])
+@pytest.mark.parametrize("name", [name for name, verb in VERBS.items() if verb.on == "endpoint"] + OF_NAMES)
 def test_endpoint_has_every_verb_of_an_endpoint(name: str) -> None:
     assert hasattr(Endpoint, name)
     if name in ("token", "predict"):  # a property; native values in Python, bytes elsewhere
@@ -50,7 +52,7 @@ def test_every_option_reaches_the_configuration() -> None:
     words = (
         "target --workers auto --threads 2 --max-batch-size 8 --max-batch-delay-ms 1.5 --slo-ms 50 "
         "--response-timeout-s 3 --startup-timeout-s 4 --max-queue-size 5 --max-queue-bytes 6 --device cuda:1 "
-        "--env A=1 --env B=x=y --swap rolling --proof off --isolate off --retries 0 --max-requests 7 --max-rss-bytes 8"
+        "--env A=1 --env B=x=y --swap rolling --proof off --isolate off --retries 0 --max-requests 7 --max-rss 8"
     )
     parsed = command(VERBS["serve"], "cli").make_context("serve", words.split())
     assert model_config(parsed.params) == ModelConfig(
@@ -79,6 +81,7 @@ def test_every_option_reaches_the_configuration() -> None:
     [
         ("--workers 0", "--workers must be positive, not 0"),
         ("--max-batch-delay-ms -1", "--max-batch-delay-ms must not be negative"),
+        ("--max-rss 0MB", "--max-rss must be positive, not 0"),
         ("--device tpu", "--device must be auto, cpu, cuda or cuda:i, not 'tpu'"),
     ],
 )
@@ -88,7 +91,19 @@ def test_values_that_cannot_be_are_named_as_options(words: str, says: str) -> No
         model_config(parsed.params)
 
 
-@pytest.mark.parametrize("words", ["--workers two", "--env A", "--env =1", "--swap never", "--worker 2"])
+@pytest.mark.parametrize(
+    ("words", "size_bytes"),
+    [("2GB", 2 * 10**9), ("1500MB", 1_500_000_000), ("1GiB", 2**30), ("1.5 gib", 3 * 2**29), ("4096", 4096), ("7b", 7)],
+)
+@pytest.mark.parametrize("face", ["cli", "magic"])
+def test_a_size_is_bytes_or_has_a_unit(face: str, words: str, size_bytes: int) -> None:
+    parsed = command(VERBS["serve"], face).make_context("serve", ["target", "--max-rss", words])
+    assert model_config(parsed.params).max_rss_bytes == size_bytes
+
+
+@pytest.mark.parametrize(
+    "words", ["--workers two", "--env A", "--env =1", "--swap never", "--worker 2", "--max-rss 2XB"]
+)
 def test_values_that_are_not_even_of_the_type_are_usage_errors_of_click(words: str) -> None:
     with pytest.raises(click.UsageError):
         command(VERBS["serve"], "cli").make_context("serve", ["target", *words.split()])

@@ -80,6 +80,21 @@ def test_a_serve_line_is_parsed_whole() -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "data"),
+    [
+        ("digits --data x_test[0] --rate 5", "x_test[0]"),
+        ('digits --data {"a": [1, -2]} --rate 5', '{"a": [1, -2]}'),
+        ("digits --rate 5 --data ./rows.jsonl", "./rows.jsonl"),  # no expression: left to click, as a path
+        ("digits --rate 5 --data rows.jsonl", "rows.jsonl"),  # an expression too: which one it is, the files decide
+        ("digits --rate 5", None),
+    ],
+)
+def test_data_of_bench_is_an_expression_or_a_path(line: str, data: str | None) -> None:
+    params = parse(command(VERBS["bench"], "magic"), line)
+    assert (params["name"], params["rate"], params["data"]) == ("digits", 5.0, data)
+
+
+@pytest.mark.parametrize(
     ("line", "says"),
     [
         ("m --worker 2", "--workers"),
