@@ -7,7 +7,7 @@ KEY := $(shell cat constraints.txt pyproject.toml tools/venv.sh | sha256sum | cu
 STAMP := $(VENV)/.stamp-$(KEY)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint format bench faults docs constraints clean
+.PHONY: help venv demo test lint format bench faults docs site constraints clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -21,7 +21,7 @@ demo: $(STAMP) ## run the quickstart notebook for real: URL, a prediction, rates
 	@$(VENV)/bin/nbserve demo
 
 test: $(STAMP) ## every check: lint, types, tests, notebooks (what CI runs)
-	@tools/system_packages.sh curl git
+	@tools/system_packages.sh chromium curl git podman runc
 	@$(PY) -m tools.check
 
 lint: $(STAMP) ## the quick part of `make test`: ruff and mypy
@@ -39,6 +39,10 @@ faults: $(STAMP) ## play every fault against a real gateway; writes docs/reliabi
 
 docs: $(STAMP) ## write docs/configuration.md and docs/cli.md again from the code
 	@$(PY) -m tools.reference
+
+site: $(STAMP) ## build the documentation into build/site (links and headings are checked)
+	@$(PY) -m sphinx -b html -n -W --keep-going -q -d build/doctrees docs build/site
+	@echo "build/site/index.html"
 
 constraints: $(STAMP) ## write constraints.txt again from what is installed
 	@$(PY) -m tools.freeze

@@ -1,4 +1,4 @@
-"""README and handler guide do what they say: their blocks are run, in a real kernel and a real shell."""
+"""The README does what it says: its blocks are run, in a real kernel and a real shell. (The guides: tests/docs.)"""
 
 from __future__ import annotations
 
@@ -8,21 +8,15 @@ import re
 import subprocess
 import sys
 import time
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from nbserve.handler import Context
-from nbserve.pipeline import Item, Pipeline
 from tests.guard.sources import ROOT
 from tests.kernels import Notebook, notebook
-from tools.reference import PAGES
 
 README = (ROOT / "README.md").read_text()
-HANDLERS = (ROOT / "docs" / "handlers.md").read_text()
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -66,41 +60,3 @@ def test_make_targets_named_in_the_readme_exist() -> None:
     assert {"demo", "test", "venv"} <= targets
     for target in targets:
         subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True)
-
-
-def test_install_commands_name_the_distribution_and_its_extras() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    commands = re.findall(r'pip install "([\w-]+)\[(\w+)\]"', README)
-    assert commands
-    for name, extra in commands:
-        assert name == project["name"]
-        assert extra in project["optional-dependencies"]
-
-
-def test_options_named_in_the_pages_exist() -> None:
-    from nbserve.options import CELL_OPTIONS, MODEL_OPTIONS, SERVER_OPTIONS
-
-    known = {flag for option in (*CELL_OPTIONS, *MODEL_OPTIONS, *SERVER_OPTIONS) for flag in option.opts}
-    known |= set(re.findall(r"--[\w-]+", PAGES["docs/cli.md"]())) | {"--no-deps"}
-    named = set(re.findall(r"(?<![\w-])--[a-z][\w-]+", README + HANDLERS))
-    assert not named - known
-
-
-EXAMPLE = re.compile(r"# (?P<request>[^\n]*) -> (?P<answer>[^\n]*)\n(?P<code>.*)", re.DOTALL)
-
-
-@pytest.mark.parametrize("block", blocks(HANDLERS, "python"), ids=lambda block: block.splitlines()[0][2:])
-def test_examples_of_the_handler_guide(block: str) -> None:
-    """Each block's comment: the request's JSON, and the answer's JSON or the status of its error."""
-    example = EXAMPLE.fullmatch(block)
-    assert example, f"a comment `# request -> answer` on top:\n{block}"
-    names: dict[str, Any] = {"__name__": __name__}
-    exec(example["code"], names)
-    handler = [value for value in names.values() if getattr(value, "__module__", "") == __name__][-1]
-    pipeline = Pipeline(handler, Context(name="example"))
-    pipeline.initialize()
-    [answer] = pipeline.run([Item(example["request"].encode())]).answers
-    expected = json.loads(example["answer"])
-    assert answer.status == (expected if answer.error else 200), answer.error
-    if not answer.error:
-        assert json.loads(answer.body) == expected
