@@ -1,4 +1,4 @@
-"""`nbserve demo`: runs the quickstart notebook for real and returns the facts that it found.
+"""`nbserve demo`: runs the quickstart notebook for real, makes the image of its endpoint, returns the facts.
 
 The notebook ships in the wheel. Its last cell, tagged `demo-summary`, prints the line `demo-summary` and then one line
 of JSON: url, prediction, label, requests_per_s, median_ms, bundle.
@@ -7,22 +7,28 @@ of JSON: url, prediction, label, requests_per_s, median_ms, bundle.
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from nbserve.errors import NbserveError, UsageError
+from nbserve.errors import ExportError, NbserveError, UsageError
+from nbserve.tables import megabytes
 
 __all__ = ["run_demo"]
 
 _NOTEBOOK = "01_quickstart.ipynb"
 _CELL_TIMEOUT_S = 600
 _MARK = "demo-summary"
+_IMAGE = "nbserve-demo:latest"
 
 
-def run_demo(output: Path) -> dict[str, Any]:
+def run_demo(output: Path, *, image: bool = True, base_image: str = "") -> dict[str, Any]:
     """Execute the quickstart into `output` (made where missing); its facts, and where the executed notebook lies.
+
+    image: also build the image of what the notebook served, run it and compare its answer, where docker or podman
+    answers; where that does not come off the facts say why.
 
     Raises UsageError where a package of the demo is missing, NbserveError where a cell fails.
     """
@@ -43,7 +49,8 @@ def run_demo(output: Path) -> dict[str, Any]:
         raise NbserveError(f"the quickstart failed, see {executed}:\n{exc}") from exc
     finally:
         nbformat.write(notebook, executed)
-    return summary(notebook.cells) | {"notebook": str(executed)}
+    facts = summary(notebook.cells) | {"notebook": str(executed)}
+    return facts | ship(Path(facts["bundle"]), output / "digits-image", base_image) if image else facts
 
 
 def find_notebook() -> Path:
@@ -66,6 +73,25 @@ def summary(cells: list[Any]) -> dict[str, Any]:
             facts: dict[str, Any] = json.loads(rest.strip().splitlines()[0])
             return facts
     raise NbserveError(f"the quickstart has no cell tagged {_MARK} that printed its facts")
+
+
+def ship(bundle: Path, context: Path, base_image: str = "") -> dict[str, Any]:
+    """Build and prove the image of a bundle, with its wheels beside it; the facts about it."""
+    from nbserve.export.engine import find_engine
+    from nbserve.export.image import Asked, export_image
+
+    if find_engine() is None:
+        return {"image": "not built: neither docker nor podman answers here"}
+    asked = Asked("digits", bundle, context, tag=_IMAGE, base_image=base_image, vendor=True, proof="image")
+    try:
+        made = export_image(asked, lambda line: print(line, file=sys.stderr, flush=True))
+    except ExportError as exc:
+        return {"image": f"not built: {exc.message}"}
+    same = f"answers as {made.proof.against} did, largest difference {made.proof.max_difference or 0.0:.2g}"
+    return {
+        "image": f"{made.tag}, {megabytes(made.image_bytes)}, {same}",
+        "run": made.run_command,
+    }
 
 
 def _execute(client: Any) -> None:
