@@ -157,6 +157,12 @@ class _Exchange(Exchange):
             on_gone()
 
 
+def _fail(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_exception(StreamClosedError())
+        future.exception()  # nobody need ask
+
+
 @lru_cache(maxsize=256)
 def _head_start(status: int, content_type: str) -> str:
     return f"{status_line(status)}Content-Type: {content_type}\r\nContent-Length: "
@@ -244,9 +250,7 @@ class Connection(asyncio.BufferedProtocol):
             self._exchange = None
             exchange.gone()
         for future in self._drained:
-            if not future.done():
-                future.set_exception(StreamClosedError())
-                future.exception()  # nobody need ask
+            _fail(future)
         if (on_closed := self._on_closed) is not None:
             self._on_closed = None
             on_closed()
@@ -341,9 +345,11 @@ class Connection(asyncio.BufferedProtocol):
         self._transport.write(data)
 
     def drained(self) -> asyncio.Future[None]:
-        """Done when the client has taken what was written, but for a little."""
+        """Done when the client has taken what was written, but for a little; StreamClosedError when it has gone."""
         future: asyncio.Future[None] = self._listener.loop.create_future()
-        if self._writing_paused:
+        if self._transport.is_closing():  # who writes without end would not wait, and never hear of it
+            _fail(future)
+        elif self._writing_paused:
             self._drained.append(future)
         else:
             future.set_result(None)
