@@ -74,7 +74,7 @@ def _served() -> list[tuple[str, str]]:
 
     thread = threading.Thread(target=ask, name="nbserve-completion", daemon=True)
     thread.start()
-    thread.join()
+    thread.join(ANSWER_TIMEOUT_S)
     return list(found)
 
 

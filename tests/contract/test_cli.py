@@ -38,7 +38,8 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 def run(*words: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run([SCRIPT, *words], capture_output=True, env=os.environ | environment, timeout=60)
+    inherited = {name: value for name, value in os.environ.items() if name != "COLUMNS"}  # pytest-xdist sets it
+    return subprocess.run([SCRIPT, *words], capture_output=True, env=inherited | environment, timeout=60)
 
 
 def following(*words: str) -> subprocess.Popen[bytes]:

@@ -163,6 +163,7 @@ def test_a_long_line_of_notes_where_no_engine_answers(tmp_path: Path, monkeypatc
     """The CLI: a folder's bundle, no engine; the table says how to build."""
     bundle = write(tmp_path / "b", asked=sample())
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "400")  # pytest-xdist sets it to 80, and a line is a line only where it fits
     assert cli.run(["export", str(bundle.path), "-o", str(tmp_path / "out"), "--proof", "off"]) == 0
     shown = capsys.readouterr()
     assert "neither docker nor podman answers here" in shown.out

@@ -7,8 +7,10 @@ import json
 import shlex
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from nbserve.bundle.manifest import HandlerRecord, Manifest
 from nbserve.bundle.proof import Sample, dump_sample
 from nbserve.client import Client
 from nbserve.config import ModelConfig
@@ -32,6 +34,8 @@ def bundle(tmp_path: Path) -> Path:
     folder.mkdir()
     entries = [{"name": "model", "how": "value", "where": "In[3]", "bytes": 400_000_000, "chain": ["Digits", "model"]}]
     (folder / "provenance.json").write_text(json.dumps({"entries": entries, "warnings": [EVIL]}))
+    manifest = Manifest(name="digits", handler=HandlerRecord("Digits", "class"), python="3.11")
+    (folder / "manifest.json").write_bytes(msgspec.json.encode(manifest))
     return folder
 
 
