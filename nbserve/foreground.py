@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -43,11 +44,12 @@ def serve_bundle(
     """Serve one bundle until Ctrl-C. Ports and host not given are the profile's; `port` 0 = any free, for each.
 
     Without a token the server profile makes one; the container profile has inference open and management off.
-    Raises UsageError where there is no such folder, GatewayError where the gateway cannot start or ends by itself,
-    LoadError or ProofError where the bundle does not come to serve.
+    Raises UsageError where there is no such folder or no temporary one, GatewayError where the gateway cannot start or
+    ends by itself, LoadError or ProofError where the bundle does not come to serve.
     """
     if not bundle.is_dir():
         raise UsageError(f"no bundle at {bundle}", hint="give the folder that holds manifest.json")
+    _check_temporary_folder()
     if port == 0 and profile == "server":
         management_port = management_port or 0
         metrics_port = metrics_port or 0
@@ -79,6 +81,14 @@ def serve_bundle(
         finally:
             if process is not None:
                 _stop(process)
+
+
+def _check_temporary_folder() -> None:
+    """Sockets lie there; a container may be all read-only."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError as exc:
+        raise UsageError("no folder for temporary files can be written to", hint="mount one: --tmpfs /tmp") from exc
 
 
 def _announce(model: ModelStatus, process: GatewayProcess) -> None:

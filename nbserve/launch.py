@@ -27,6 +27,7 @@ from nbserve.errors import ErrorInfo, GatewayError
 __all__ = ["GatewayProcess", "gateway_config", "gateway_environment", "new_token"]
 
 _READY_TIMEOUT_S = 30.0
+_END_TIMEOUT_S = 1.0
 _KEPT_FROM_WORKERS = ("JPY_", "IPYKERNEL_", "PYDEVD_", "NBSERVE_TOKEN")
 """Set for the notebook's kernel alone: a worker kernel that inherits JPY_PARENT_PID watches the wrong parent. And the
 token, which is no business of the handler's."""
@@ -133,7 +134,7 @@ class GatewayProcess:
 
     def _mute(self, line: bytes) -> GatewayError:
         """The error for a gateway that ended, or hung, before it said anything that can be read."""
-        code = self._process.poll()
+        code = self.wait(_END_TIMEOUT_S)  # where its output has ended, it is about to
         state = f"ended with exit code {code}" if code is not None else f"did not answer within {_READY_TIMEOUT_S:g} s"
         said = line.decode(errors="replace").strip()
         tail = _tail(self.log) if self.log else ""
