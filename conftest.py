@@ -32,6 +32,8 @@ _folder = pytest.StashKey[str]()
 
 def pytest_configure(config: pytest.Config) -> None:
     """Mark this process and give it folders of its own; before anything is collected."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a background job; tests press Ctrl-C in children
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[_folder] = folder = tempfile.mkdtemp(prefix="nbs-")
     os.environ[MARK] = uuid.uuid4().hex
     os.environ["JUPYTER_RUNTIME_DIR"] = f"{folder}/runtime"
