@@ -21,10 +21,11 @@ from typing import IO
 import msgspec
 
 from nbserve.errors import MeasureError
-from nbserve.measure.messages import FromLoad, Plan, Report, Tick
+from nbserve.measure.messages import FromLoad, Plan, Ready, Report, Tick
 
 __all__ = ["Crew", "cores_for_load"]
 
+_START_WITHIN_S = 60.0
 _END_WITHIN_S = 2.0
 _GRACE_S = 20.0
 """How much later than the plan's end, its timeout included, a report may come: a starved process is slow, not dead."""
@@ -47,6 +48,12 @@ class Crew:
         self._members = [_Member() for _ in range(count)]
 
     def __enter__(self) -> Crew:
+        try:
+            for member in self._members:
+                member.wait_ready()
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
@@ -77,7 +84,7 @@ class Crew:
                     for message in key.data.read():
                         if isinstance(message, Tick):
                             ticks[key.data] = message
-                        else:
+                        elif isinstance(message, Report):
                             reports[key.data] = message
                 answered = sum(tick.answered for tick in ticks.values())
                 wake_s = on_tick(answered, sum(tick.failed for tick in ticks.values()))
@@ -112,6 +119,17 @@ class _Member:
         )
         assert self.process.stdout is not None
         self.output = self.process.stdout.fileno()
+
+    def wait_ready(self) -> None:
+        """Until it has started. Raises MeasureError where it does not."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.output, selectors.EVENT_READ)
+            deadline_s = time.monotonic() + _START_WITHIN_S
+            while selector.select(max(0.0, deadline_s - time.monotonic())):
+                if any(isinstance(message, Ready) for message in self.read()):
+                    return
+        message = f"a load process did not start within {_START_WITHIN_S:g} s"
+        raise MeasureError(message, hint="is the machine overloaded?")
 
     def send(self, plan: Plan) -> None:
         stdin = self.process.stdin

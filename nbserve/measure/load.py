@@ -9,27 +9,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import http
+import importlib
+import importlib.util
 import itertools
 import os
-import re
 import socket
 import ssl
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 
 from nbserve.measure.arrivals import arrivals
+from nbserve.measure.load_answers import connect_error, stages_of, status_error
 from nbserve.measure.load_connection import Answer, Connection
 from nbserve.measure.load_pacer import Pacer
-from nbserve.measure.messages import NOT_SENT, FromLoad, Plan, Report, Tick, WindowCount
+from nbserve.measure.messages import NOT_SENT, TOO_LATE, FromLoad, Plan, Ready, Report, Tick, WindowCount
 from nbserve.measure.scheduling import waited_s
 from nbserve.measure.stats import LONGEST_US, encoded, new_histogram
 
-__all__ = ["Sender", "main", "stages_of"]
+__all__ = ["Sender", "main"]
 
 _MOST_CONNECTIONS = 1000
 """Of one process; requests that are due while all of them wait for answers are sent as soon as one is free."""
@@ -39,13 +40,6 @@ _TICK_S = 0.5
 _CLOCK_RATE = 100.0
 """Closed loop: ticks a second by which the process sees how late it is."""
 _RECONNECT_AFTER_S = 0.05
-_TIMING = re.compile(r"""([\w.!#$%&'*+^`|~-]+)((?:\s*;\s*\w+\s*(?:=\s*(?:"[^"]*"|[^\s;,"]*))?)*)""", re.ASCII)
-_PARAMETER = re.compile(r';\s*(\w+)\s*=\s*("[^"]*"|[^\s;,"]*)', re.ASCII)
-"""A name with its parameters; one of these, whose value may be quoted."""
-
-
-class _ErrorType(msgspec.Struct):
-    type: str = ""
 
 
 class Sender:
@@ -167,7 +161,7 @@ class Sender:
                 plan.timeout_s,
             )
         except (OSError, TimeoutError) as exc:
-            self._fail(due_s, _connect_error(exc))
+            self._fail(due_s, connect_error(exc))
             if self._closed_loop:
                 await asyncio.sleep(_RECONNECT_AFTER_S)
                 if self._sending:
@@ -206,7 +200,7 @@ class Sender:
             if answer.timing and due_s >= self._begin_s:
                 self._take_stages(answer.timing, (now_s - connection.sent_s) * 1e3)
         else:
-            self._fail(due_s, _status_error(answer))
+            self._fail(due_s, status_error(answer))
         if not reusable:
             connection.abort()
             self._after(None, now_s)
@@ -230,13 +224,20 @@ class Sender:
                 self._idle.append(free)
             self._look_if_drained()
         elif self._closed_loop or self._waiting:
-            due_s = now_s if self._closed_loop else self._waiting.popleft()
+            due_s = now_s if self._closed_loop else self._next_waiting(now_s)
             if free is not None:
                 self._send(free, due_s)
             else:
                 self._connect(due_s)
         elif free is not None:
             self._idle.append(free)
+
+    def _next_waiting(self, now_s: float) -> float:
+        """The request that waits longest; of the warm-up's none are sent any more once it is over."""
+        due_s = self._waiting.popleft()
+        while due_s < self._begin_s <= now_s and self._waiting:
+            due_s = self._waiting.popleft()
+        return due_s
 
     def _count(self, due_s: float, now_s: float) -> None:
         self._all_answered += 1
@@ -276,7 +277,7 @@ class Sender:
         for at_s in left if not self._closed_loop else []:
             self._due += at_s >= self._begin_s
             self._note_lag(at_s, time.monotonic())
-            self._fail(at_s, f"{NOT_SENT}: the load process was too late")
+            self._fail(at_s, TOO_LATE)
         for due_s in self._waiting:
             self._fail(due_s, f"{NOT_SENT}: {_MOST_CONNECTIONS} requests were unanswered")
         self._waiting.clear()
@@ -329,38 +330,6 @@ class Sender:
         )
 
 
-def stages_of(timing: bytes) -> dict[str, float]:
-    """A Server-Timing header (W3C Server Timing) as {name: milliseconds}; entries without a duration are left out."""
-    stages: dict[str, float] = {}
-    for name, parameters in _TIMING.findall(timing.decode("latin-1")):
-        for key, value in _PARAMETER.findall(parameters):
-            if key.lower() == "dur":
-                with contextlib.suppress(ValueError):
-                    stages[name] = float(value.strip('"'))
-    return stages
-
-
-def _status_error(answer: Answer) -> str:
-    """ "503 Unavailable": the status with the type that the body names, else with its usual phrase."""
-    kind = ""
-    if answer.error_body.startswith(b"{"):
-        with contextlib.suppress(msgspec.MsgspecError):
-            kind = msgspec.json.decode(answer.error_body, type=_ErrorType).type[:60]
-    with contextlib.suppress(ValueError):
-        kind = kind or http.HTTPStatus(answer.status).phrase
-    return f"{answer.status} {kind}".rstrip()
-
-
-def _connect_error(exc: Exception) -> str:
-    if isinstance(exc, ConnectionRefusedError):
-        return "connection refused"
-    if isinstance(exc, TimeoutError):
-        return "connect timeout"
-    if isinstance(exc, ssl.SSLError):
-        return f"TLS: {exc.reason or exc}"
-    return f"cannot connect: {os.strerror(exc.errno) if isinstance(exc, OSError) and exc.errno else exc}"
-
-
 def _say(message: FromLoad) -> None:
     sys.stdout.buffer.write(msgspec.json.encode(message) + b"\n")
     sys.stdout.buffer.flush()
@@ -383,13 +352,23 @@ async def _run(plan: Plan) -> None:
         _say(await Sender(plan, loop).run())
     finally:
         loop.remove_reader(sys.stdin.fileno())
+        os.set_blocking(sys.stdin.fileno(), True)  # libuv has it otherwise, and the next plan would read as the end
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's where it is installed: it takes less of the machine that is measured."""
+    if importlib.util.find_spec("uvloop") is None:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = importlib.import_module("uvloop").new_event_loop
+    return factory
 
 
 def main() -> None:
     """Do what comes over standard input, until it ends."""
     _raise_file_limit()
     gc.freeze()
-    with asyncio.Runner() as runner, contextlib.suppress(BrokenPipeError):
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner, contextlib.suppress(BrokenPipeError):
+        _say(Ready())
         for line in sys.stdin.buffer:
             plan = msgspec.json.decode(line, type=Plan)
             if plan.cores:

@@ -9,11 +9,15 @@ import msgspec
 
 from nbserve.measure.result import Arrivals
 
-__all__ = ["NOT_SENT", "FromLoad", "Plan", "Report", "Tick", "WindowCount"]
+__all__ = ["NOT_SENT", "TOO_LATE", "FromLoad", "Plan", "Ready", "Report", "Tick", "WindowCount"]
 
 
 NOT_SENT = "not sent"
 """Class of the errors of requests that were due when so many were unanswered that no more could be sent."""
+
+
+TOO_LATE = "not sent: the load process was too late"
+"""The one of them that is the load process's own fault."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +45,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float
     cores: list[int]
     """To be pinned to; empty = not."""
+
+
+class Ready(msgspec.Struct, frozen=True, tag="ready"):
+    """The process has started and waits for a plan."""
 
 
 class Tick(msgspec.Struct, frozen=True, tag="tick"):
@@ -77,4 +85,4 @@ class Report(msgspec.Struct, kw_only=True, tag="report"):
     """Time that the process was ready to run and had no CPU; 0 where the system does not say."""
 
 
-FromLoad = Tick | Report
+FromLoad = Ready | Tick | Report

@@ -180,7 +180,7 @@ class BenchResult(msgspec.Struct, kw_only=True):
     def failed(self) -> bool:
         """Whether there is no valid figure: nothing answered, the client was the bottleneck, or the SLO was not met."""
         run = self.runs[self.best]
-        return not run.valid or not run.answered or (bool(self.slo) and not run.met)
+        return not run.met if self.slo else not run.valid or not run.answered
 
     def __repr__(self) -> str:
         from nbserve.measure.report import as_text

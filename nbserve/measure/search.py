@@ -9,12 +9,15 @@ from typing import NamedTuple
 from hdrh.histogram import HdrHistogram
 
 from nbserve.errors import UsageError
+from nbserve.measure.result import Run
 from nbserve.measure.stats import percentile_ms
 
-__all__ = ["KEEPS_UP", "Slo", "meets", "parse_slo", "search_rates"]
+__all__ = ["Slo", "keeps_up", "meets", "parse_slo", "search_rates"]
 
-KEEPS_UP = 0.95
+_KEEPS_UP = 0.95
 """Answers a second over requests a second that were due: below this the queue grows, and a longer run would be late."""
+_IN_FLIGHT = 3
+"""So many requests may be unanswered at the end of any run, however few there were."""
 _PRECISION = 1.05
 """The search ends when the lowest rate that failed is within 5 % of the highest that did not."""
 _TRIES = 24
@@ -53,6 +56,12 @@ def _why_no_slo(text: str) -> str:
     if not re.fullmatch(r"(?i)mean|p\d{1,2}(\.\d+)?", left):
         return f"{left!r} is neither mean nor a percentile below 100: p50, p99, p99.9"
     return f"{right!r} is not a time with its unit: 800us, 10ms, 0.2s"
+
+
+def keeps_up(run: Run) -> bool:
+    """Whether an open loop's answers came as fast as its requests."""
+    unanswered = (run.offered - run.rate) * run.load.duration_s
+    return run.rate >= _KEEPS_UP * run.offered or unanswered <= _IN_FLIGHT
 
 
 def meets(slo: Slo, histogram: HdrHistogram, failed: int) -> bool:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from nbserve.measure.messages import NOT_SENT
+from nbserve.measure.messages import NOT_SENT, TOO_LATE
 from nbserve.measure.result import Comparison, Run
-from nbserve.measure.search import KEEPS_UP
+from nbserve.measure.search import keeps_up
 
 __all__ = ["Serving", "Verdict", "client_faults", "compared", "judge", "judge_search", "milliseconds", "per_second"]
 
@@ -65,21 +65,23 @@ def client_faults(run: Run) -> list[str]:
         if client.waited >= 0.1:
             why += f" and waited {client.waited:.0%} of the time for a free one"
         faults.append(f"{why}, so that it hardly ever waited for the endpoint")
-    p99_ms = run.latency_ms.get("p99", 0.0)
-    if run.load.mode == "open" and client.lag_p99_ms > max(LAG_MS, LAG_SHARE * p99_ms):
+    p99_ms = run.latency_ms.get("p99")
+    if run.load.mode == "open" and p99_ms is not None and client.lag_p99_ms > max(LAG_MS, LAG_SHARE * p99_ms):
         faults.append(f"requests were sent up to {milliseconds(client.lag_p99_ms)} late (p99)")
+    if (unsent := run.errors.get(TOO_LATE, 0)) > FEW_ERRORS * run.sent:
+        faults.append(f"for {unsent} requests the load processes had no time")
     return faults
 
 
 def judge(run: Run, serving: Serving | None = None) -> Verdict:
     """The verdict on one run. `serving` None: the endpoint is not ours, or its gateway did not say."""
     figures = _figures(run)
+    if run.invalid:
+        line = f"INVALID: the load generator was the bottleneck; {figures} says nothing of the endpoint"
+        return Verdict("client", line, "; ".join(run.invalid), _client_advice(run))
     if not run.answered:
         errors = ", ".join(f"{count} x {what}" for what, count in list(run.errors.items())[:3])
-        return Verdict("errors", "nothing was answered", errors or "no answer came", "see the endpoint's log")
-    if run.invalid:
-        line = f"INVALID: the load generator was the bottleneck; {figures} is not what the endpoint can do"
-        return Verdict("client", line, "; ".join(run.invalid), _client_advice(run))
+        return Verdict("errors", figures, errors or "no answer came", "see the endpoint's log")
     limit, reason, advice = _limit(run, serving)
     line = figures + _failures(run)
     if limit == "load":
@@ -126,7 +128,11 @@ def compared(line: str, comparisons: Sequence[Comparison]) -> str:
 
 
 def _figures(run: Run) -> str:
-    return f"{per_second(run.rate)} at p99 {milliseconds(run.latency_ms.get('p99', 0.0))}"
+    if not run.answered:
+        return "nothing was answered"
+    if not run.latency_ms:  # what was answered was due in the warm-up, what came after it waits still
+        return f"{per_second(run.rate)}, all of them late"
+    return f"{per_second(run.rate)} at p99 {milliseconds(run.latency_ms['p99'])}"
 
 
 def _failures(run: Run) -> str:
@@ -223,7 +229,7 @@ def _limit_of_one_request(run: Run) -> tuple[str, str, str]:
 
 
 def _kept_up(run: Run) -> bool:
-    return run.load.mode == "open" and run.rate >= KEEPS_UP * run.offered
+    return run.load.mode == "open" and keeps_up(run)
 
 
 def _mean_ms(run: Run, stage: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -65,6 +66,9 @@ def serving(reply: Callable[[int], Reply]) -> Iterator[Server]:
             pass
         finally:
             writer.close()
+            with contextlib.suppress(ConnectionError, TimeoutError, asyncio.CancelledError):
+                await asyncio.wait_for(writer.wait_closed(), 2)
+            writer.transport.abort()
 
     async def main() -> None:
         listening = await asyncio.start_server(handle, "127.0.0.1", 0, backlog=1000)
@@ -72,6 +76,13 @@ def serving(reply: Callable[[int], Reply]) -> Iterator[Server]:
         started.set()
         await stop.wait()
         listening.close()
+        for _ in range(3):  # what was just accepted becomes a handler's task, which must begin before it is cancelled
+            await asyncio.sleep(0.01)
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+        await asyncio.sleep(0)  # transports say goodbye
 
     def run() -> None:
         with asyncio.Runner(loop_factory=lambda: loop) as runner:

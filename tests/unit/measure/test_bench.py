@@ -32,6 +32,9 @@ from nbserve.measure.result import BenchResult
 from nbserve.measure.target import Target, bodies_from_file, body_of_value, foreign, served_at
 from tests.unit.measure.servers import Reply, ok, serving, status
 
+# asyncio (3.11) leaves the transport of a connection open that was accepted while the tests' own server closes.
+pytestmark = pytest.mark.filterwarnings("ignore:(?s).*unclosed:pytest.PytestUnraisableExceptionWarning")
+
 
 @pytest.fixture(autouse=True)
 def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +72,7 @@ def test_a_starved_client_is_called_invalid() -> None:
     assert result.failed
     assert result.limit == "client"
     assert result.verdict.startswith("INVALID: the load generator was the bottleneck")
-    assert "late (p99)" in result.reason
+    assert "load process" in result.reason
 
 
 def test_repeats_give_intervals_and_other_arrivals() -> None:

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbserve.errors import UsageError
-from nbserve.measure.search import Slo, meets, parse_slo, search_rates
+from nbserve.measure.result import ClientCheck, Load, Run
+from nbserve.measure.search import Slo, keeps_up, meets, parse_slo, search_rates
 from nbserve.measure.stats import new_histogram
 
 
@@ -57,6 +58,17 @@ def test_a_failed_request_counts_as_infinitely_late() -> None:
     assert not meets(mean, histogram, 1)
     assert not meets(parse_slo("p99<4ms"), histogram, 0)
     assert not meets(p99, new_histogram(), 0)
+
+
+@pytest.mark.parametrize(
+    ("offered", "rate", "seconds", "kept"),
+    [(100.0, 96.0, 10.0, True), (100.0, 94.0, 10.0, False), (5.0, 4.0, 3.0, True), (5.0, 4.0, 10.0, False)],
+)
+def test_keeping_up_is_95_percent_or_all_but_three(offered: float, rate: float, seconds: float, kept: bool) -> None:
+    load = Load(mode="open", rate=offered, duration_s=seconds)
+    client = ClientCheck(processes=1, cores=[], lag_p99_ms=0.0, cpu=0.0)
+    answers = {"latency_ms": {}, "histogram": "", "client": client}
+    assert keeps_up(Run(load=load, sent=1, answered=1, rate=rate, offered=offered, **answers)) == kept  # type: ignore[arg-type]
 
 
 def run(first: float, capacity: float) -> tuple[float, list[float]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from nbserve.measure.messages import NOT_SENT, TOO_LATE
 from nbserve.measure.result import ClientCheck, Comparison, Load, Run
 from nbserve.measure.verdict import Serving, client_faults, compared, judge, judge_search
 
@@ -93,11 +94,30 @@ def test_the_self_check(cpu: float, waited: float, lag_p99_ms: float, fault: str
     assert (fault in faults[0]) if fault else not faults
 
 
+def test_a_client_that_got_nothing_done_is_invalid_too() -> None:
+    run = fresh(answered=0, rate=0.0, latency_ms={}, errors={TOO_LATE: 9}, valid=False, invalid=["no time"])
+    verdict = judge(run)
+    assert verdict.limit == "client"
+    assert verdict.line.startswith("INVALID: the load generator was the bottleneck; nothing was answered")
+
+
+def test_requests_that_the_client_never_sent_are_its_fault() -> None:
+    assert client_faults(fresh(errors={TOO_LATE: 20})) == ["for 20 requests the load processes had no time"]
+    assert client_faults(fresh(errors={TOO_LATE: 5, f"{NOT_SENT}: 1000 requests were unanswered": 900})) == []
+
+
+def test_all_answers_late_is_said_without_a_percentile() -> None:
+    late = ClientCheck(processes=1, cores=[], lag_p99_ms=4.0, cpu=0.1)
+    run = fresh(sent=0, latency_ms={}, errors={f"{NOT_SENT}: x": 900}, stages_ms={}, offered=1000.0, client=late)
+    assert client_faults(run) == []
+    assert judge(run).line == "100 req/s, all of them late; 100.0% failed; the limit is server"
+
+
 def test_an_invalid_run_says_so_first_and_why() -> None:
     run = fresh(valid=False, invalid=["requests were sent up to 40 ms late (p99)"])
     verdict = judge(run)
     assert verdict.line == (
-        "INVALID: the load generator was the bottleneck; 100 req/s at p99 8.0 ms is not what the endpoint can do"
+        "INVALID: the load generator was the bottleneck; 100 req/s at p99 8.0 ms says nothing of the endpoint"
     )
     assert "40 ms late" in verdict.reason
     assert "lower --rate" in verdict.advice
