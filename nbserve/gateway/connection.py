@@ -23,6 +23,7 @@ from nbserve.errors import NbserveError, RequestTimeout
 from nbserve.gateway.access import Visitor
 from nbserve.gateway.app_reply import AppReply
 from nbserve.gateway.exchange import IDLE_TIMEOUT_S, LINGER_BYTES, LINGER_S, Exchange, last_words, status_line
+from nbserve.gateway.ports import BACKLOG
 from nbserve.gateway.request_parser import NotForUs, RequestParser
 from nbserve.wire.frames import Buffer
 
@@ -63,7 +64,8 @@ class HttptoolsListener:
         starting.add_done_callback(self._starting.discard)
 
     async def _listen(self, sock: socket.socket) -> None:
-        server = await self.loop.create_server(lambda: Connection(self), sock=sock)
+        # asyncio listens again, with a backlog of 100 unless told: clients beyond it would wait a second for their SYN
+        server = await self.loop.create_server(lambda: Connection(self), sock=sock, backlog=BACKLOG)
         if self._stopped:
             server.close()
         else:

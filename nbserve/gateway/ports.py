@@ -15,7 +15,7 @@ import psutil
 from nbserve.config import GatewayConfig
 from nbserve.errors import GatewayError
 
-__all__ = ["Ports", "bind_ports"]
+__all__ = ["BACKLOG", "Ports", "bind_ports"]
 
 BACKLOG = 1024
 
