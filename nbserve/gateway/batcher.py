@@ -23,6 +23,7 @@ from nbserve.gateway.policy import Dispatch, QueueView, Reject, WaitUntil, admit
 from nbserve.gateway.pool.supervisor import Worker
 from nbserve.gateway.request import Answered, Request, Where
 from nbserve.gateway.rescue import BatchCap, Retries
+from nbserve.gateway.roster import Roster
 from nbserve.wire.frames import Buffer, Flag
 from nbserve.wire.messages import AnswerItem, AnswerMeta, RequestItem, Timings
 
@@ -94,9 +95,7 @@ class Batcher:
         self._items = 0
         self._bytes = 0
         self._total = total or QueueTotal(config.max_queue_bytes)
-        self._ready: set[Worker] = set()
-        self._idle: dict[Worker, float] = {}  # -> idle since; longest idle first
-        self._busy: dict[Worker, int] = {}
+        self._roster = Roster()
         self._batches: dict[int, _Batch] = {}
         self._busy_s = 0.0
         self._scheduled = False
@@ -137,8 +136,8 @@ class Batcher:
         size = len(request.body)
         cost = self.cost_model.cost
         # Workers that are being restarted count: the request waits for them, it is not refused.
-        workers = 0 if self._hopeless else max(1, len(self._ready))
-        decision = admit(self._view(), size, workers, len(self._idle), cost, self.config)
+        workers = 0 if self._hopeless else max(1, len(self._roster.ready))
+        decision = admit(self._view(), size, workers, len(self._roster.idle), cost, self.config)
         if self._total.size_bytes + size > self._total.limit_bytes:
             decision = Reject(f"the queues of all models are full: {self._total.size_bytes} bytes", 1.0)
         if isinstance(decision, Reject):
@@ -192,9 +191,14 @@ class Batcher:
             self._drop_heads()
             now_s = self._clock()
             limits = self._cap.limits(now_s)
-            decision = decide(self._view(), now_s, len(self._idle), self.cost_model.cost, limits)
+            idle, ahead = len(self._roster.idle), self._roster.may_get_ahead
+            decision = decide(self._view(), now_s, idle, self.cost_model.cost, limits, ahead=ahead is not None)
             if isinstance(decision, Dispatch):
-                self._dispatch(self._take(decision.size), Flag.NONE)
+                requests = self._take(decision.size)
+                if idle or ahead is None:
+                    self._dispatch(requests, Flag.NONE)
+                else:
+                    self._send(_Batch(ahead, requests, Flag.NONE, now_s, now_s))
                 continue
             if isinstance(decision, WaitUntil):
                 self._timer = self._loop.call_later(max(0.0, decision.at_s - self._clock()), self._wake)
@@ -226,13 +230,12 @@ class Batcher:
         return taken
 
     def _dispatch(self, requests: list[Request], flags: Flag, future: asyncio.Future[Probe] | None = None) -> None:
-        worker = next(iter(self._idle))
-        self._send(_Batch(worker, requests, flags, self._clock(), self._idle[worker], future))
+        worker, since_s = next(iter(self._roster.idle.items()))
+        self._send(_Batch(worker, requests, flags, self._clock(), since_s, future))
 
     def _send(self, batch: _Batch) -> None:
         worker, requests = batch.worker, batch.requests
-        self._idle.pop(worker, None)  # one that is warmed up is not there yet
-        self._busy[worker] = batch.id
+        self._roster.sent(worker, batch.id, alone=batch.flags != Flag.NONE)
         self._batches[batch.id] = batch
         for request in requests:
             request.state = Where.SENT
@@ -246,7 +249,7 @@ class Batcher:
             )
         except Exception as exc:  # nothing may be lost, whatever it was
             log.exception("batch %d could not be sent to worker %d", batch.id, worker.id)
-            self._ready.discard(worker)
+            self._roster.leaves(worker)
             self._forget(batch)
             self._lose(batch, ErrorInfo(type=type(exc).__name__, message=f"the batch could not be sent: {exc}"))
             self._wake()
@@ -275,23 +278,20 @@ class Batcher:
         self._count_bytes(sum(len(request.body) for request in fresh))
 
     def _send_retries(self) -> None:
-        while self._retries and self._idle:
+        while self._retries and self._roster.idle:
             self._dispatch([self._retries.pop()], Flag.RETRY)
 
     # -- the pool's listener -----------------------------------------------------------------------------------------
 
     def worker_ready(self, worker: Worker) -> None:
         """READY: freshly loaded, restarted, or resumed."""
-        self._ready.add(worker)
         self._hopeless = ""
-        if worker not in self._busy:
-            self._idle[worker] = self._clock()
-            self._wake()
+        self._roster.joins(worker, self._clock())
+        self._wake()
 
     def worker_gone(self, worker: Worker, reason: str) -> None:
         """Paused, draining or dead: it gets nothing more."""
-        self._ready.discard(worker)
-        self._idle.pop(worker, None)
+        self._roster.leaves(worker)
 
     def batch_answered(self, worker: Worker, batch_id: int, meta: AnswerMeta, bodies: Sequence[Buffer]) -> None:
         """Some or all answers of a batch; `meta.last` closes it."""
@@ -304,7 +304,7 @@ class Batcher:
             return
         now_s = self._clock()
         if (late := _all_late(batch, meta)) is not None:
-            self._close(batch, now_s)
+            self._forget(batch)
             self._lose(batch, late)
             self._wake()
             return
@@ -320,7 +320,7 @@ class Batcher:
             self.stats.handler.take(worker.id, meta.metrics)
         if not meta.last:
             return
-        self._close(batch, now_s)
+        self._forget(batch)
         for request in batch.requests:
             if request.state != Where.DONE:
                 info = ErrorInfo(type="HandlerError", message="the worker gave no answer for this request")
@@ -356,7 +356,7 @@ class Batcher:
 
     async def probe(self, worker: Worker, items: list[RequestItem], bodies: Sequence[bytes], flags: Flag) -> Probe:
         """One batch past the queue, to this idle worker. Raises LoadError where the worker is gone or dies of it."""
-        if worker.state != "READY" or worker in self._busy:
+        if worker.state != "READY" or self._roster.holds(worker):
             raise LoadError(f"worker {worker.id} is {worker.state}, it cannot be warmed up")
         future: asyncio.Future[Probe] = self._loop.create_future()
         requests = [Request(item, body, 0.0) for item, body in zip(items, bodies, strict=True)]
@@ -450,21 +450,21 @@ class Batcher:
     def _answer_probe(self, batch: _Batch, meta: AnswerMeta, bodies: Sequence[Buffer]) -> None:
         if meta.last:
             now_s = self._clock()
-            self._close(batch, now_s)
+            self._forget(batch)
             assert batch.future is not None
             if not batch.future.done():
                 batch.future.set_result(Probe(meta, bodies, now_s - batch.sent_s))
             self._wake()
 
-    def _close(self, batch: _Batch, now_s: float) -> None:
-        self._forget(batch)
-        if batch.worker in self._ready:
-            self._idle[batch.worker] = now_s
-
     def _forget(self, batch: _Batch) -> None:
-        if self._batches.pop(batch.id, None) is not None:
-            self._busy_s += self._clock() - batch.sent_s
-        self._busy.pop(batch.worker, None)
+        """It is over. The one that its worker got ahead begins now: what it waited there counts as queueing."""
+        if self._batches.pop(batch.id, None) is None:
+            return
+        now_s = self._clock()
+        self._busy_s += now_s - batch.sent_s
+        following = self._roster.done(batch.worker, batch.id, now_s)
+        if following is not None:
+            self._batches[following].sent_s = self._batches[following].idle_since_s = now_s
 
 
 def _all_late(batch: _Batch, meta: AnswerMeta) -> ErrorInfo | None:

@@ -30,6 +30,9 @@ __all__ = [
     "decide",
 ]
 
+AHEAD_S = 0.002
+"""A busy worker gets its next batch ahead where one takes less than this: the way there and back, 60 to 100 us, would
+be a good part of it. (Measured: docs/worker-protocol.md.)"""
 TICK_S = 1e-4
 """Timers may fire this much early: what is due within a tick is due."""
 
@@ -98,12 +101,25 @@ class Budget:
 
 
 def decide(
-    queue: QueueView, now_s: float, idle_workers: int, cost: Cost | None, config: ModelConfig
+    queue: QueueView,
+    now_s: float,
+    idle_workers: int,
+    cost: Cost | None,
+    config: ModelConfig,
+    *,
+    ahead: bool = False,
 ) -> Dispatch | WaitUntil | Wait:
-    """What to do next. Expired requests are taken to be out of the queue already (`count_expired`)."""
+    """What to do next. Expired requests are taken to be out of the queue already (`count_expired`).
+
+    ahead: whether a busy worker may get a second batch. Only a full one goes there: it cannot grow by waiting.
+    """
     if queue.items == 0:
         return Wait()
     if idle_workers == 0:
+        if ahead and cost is not None:
+            largest = batch_cap(cost, config)
+            if queue.items >= largest > 1 and cost.predict_s(largest) < AHEAD_S:
+                return Dispatch(largest)
         return _next_expiry(queue, cost, config)
     largest = batch_cap(cost, config)
     due_s = queue.oldest_s + config.max_batch_delay_ms / 1e3

@@ -15,7 +15,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime
+from functools import partial
 from typing import Any, NoReturn
 
 import psutil
@@ -29,7 +29,7 @@ from nbserve.wire.statuspage import StatusPage
 from nbserve.worker.device import DeviceMeter
 from nbserve.worker.guard import Cancelled, Guard
 from nbserve.worker.session import Session, move_threads, seed_everything, set_threads
-from nbserve.worker.stream import read_frame, write_frame
+from nbserve.worker.stream import DataStream
 
 __all__ = ["WorkerLoop"]
 
@@ -43,7 +43,7 @@ class WorkerLoop:
     """Serves one data stream until it ends."""
 
     def __init__(self, sock: socket.socket, page: StatusPage, app: Any, last_words_fd: int) -> None:
-        self._sock = sock
+        self._stream = DataStream(sock)
         self._page = page
         self._app = app
         self._last_words_fd = last_words_fd
@@ -51,8 +51,15 @@ class WorkerLoop:
         self._session: Session | None = None
         self._device = DeviceMeter("cpu")
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._task_batch = 0
+        self._tasks: dict[int, asyncio.Task[None]] = {}  # of coroutine handlers, by batch
+        self._turn = asyncio.Lock()  # one batch after the other, in the order in which they came
+        self._drains = self._has_left = False
+        self._print_header = {
+            "msg_type": "nbserve_batch",
+            "session": app.session.session,
+            "username": app.session.username,
+            "version": "5.3",
+        }
         self._handlers: dict[Kind, Callable[[Frame], None]] = {
             Kind.HELLO: self._on_hello,
             Kind.LOAD: self._on_load,
@@ -78,17 +85,22 @@ class WorkerLoop:
         events.register("pre_execute", lambda: self._send(Frame(Kind.PAUSED)))
         events.register("post_execute", lambda: self._send(Frame(Kind.RESUMED)))
         self._send(Frame(Kind.HELLO, meta=encode_meta(Hello([VERSION], "nbserve-python", os.getpid()))))
-        self._loop.add_reader(self._sock, self._on_readable)
+        self._loop.add_reader(self._stream.sock, self._on_readable)
 
     # -- frames in ---------------------------------------------------------------------------------------------------
 
     def _on_readable(self) -> None:
+        if self._has_left:
+            return
         try:
-            frame = read_frame(self._sock)
+            frame = self._stream.read()
             handle = self._handlers.get(frame.kind)
             if handle is None:
                 raise WireError(f"unexpected {frame.kind.name} frame from the gateway")
             handle(frame)
+            if self._stream.holds_frame:  # by way of the loop: a console must get its turn
+                assert self._loop is not None
+                self._loop.call_soon(self._on_readable)
         except EndOfFile:
             self._exit()
         except (WireError, OSError) as exc:
@@ -140,13 +152,10 @@ class WorkerLoop:
             Item(body, meta.content_type, meta.request_id, meta.route)
             for body, meta in zip(frame.bodies, metas, strict=True)
         ]
-        self._mark_prints(frame.batch_id, [item.request_id for item in items])
-        if frame.flags & Flag.SEEDED:
-            seed_everything(0)
-        session.pipeline.set_on_stage(lambda stage: self._page.set_progress(frame.batch_id, stage))
         if session.pipeline.is_async:
             self._run_task(frame.batch_id, self._run_async(frame, items))
             return
+        self._begin(session, frame, items)
         try:
             with self._guard(frame.batch_id):
                 outcome = session.pipeline.run(items)
@@ -158,18 +167,27 @@ class WorkerLoop:
 
     async def _run_async(self, frame: Frame, items: list[Item]) -> None:
         assert self._session is not None
-        try:
-            outcome = await self._session.pipeline.run_async(items)
-        except BaseException as exc:
-            outcome = self._interrupted(exc, len(items))
-        self._answer(frame.batch_id, outcome)
+        async with self._turn:
+            self._begin(self._session, frame, items)
+            try:
+                outcome = await self._session.pipeline.run_async(items)
+            except BaseException as exc:
+                outcome = self._interrupted(exc, len(items))
+            self._answer(frame.batch_id, outcome)
+            if frame.flags & Flag.SEEDED:
+                seed_everything(None)
+
+    def _begin(self, session: Session, frame: Frame, items: list[Item]) -> None:
+        """From here on this batch is the one in hand."""
+        self._mark_prints(frame.batch_id, [item.request_id for item in items])
         if frame.flags & Flag.SEEDED:
-            seed_everything(None)
+            seed_everything(0)
+        session.pipeline.set_on_stage(partial(self._page.set_progress, frame.batch_id))
 
     def _on_cancel(self, frame: Frame) -> None:
         """For coroutine handlers; a plain handler's batch is over by the time this frame is read."""
-        if self._task is not None and self._task_batch == frame.batch_id:
-            self._task.cancel()
+        if (task := self._tasks.get(frame.batch_id)) is not None:
+            task.cancel()
 
     def _on_place(self, frame: Frame) -> None:
         place = decode_meta(frame.meta, Place)
@@ -177,27 +195,27 @@ class WorkerLoop:
         set_threads(place.threads)
 
     def _on_drain(self, frame: Frame) -> None:
-        if self._task is not None:
-            self._task.add_done_callback(lambda _task: self._exit())
-        else:
+        self._drains = True
+        if not self._tasks:
             self._exit()
 
     def _run_task(self, batch_id: int, coroutine: Any) -> None:
         assert self._loop is not None
-        self._task_batch = batch_id
-        self._task = self._loop.create_task(coroutine)
-        self._task.add_done_callback(self._task_done)
+        self._tasks[batch_id] = task = self._loop.create_task(coroutine)
+        task.add_done_callback(partial(self._task_done, batch_id))
 
-    def _task_done(self, task: asyncio.Task[None]) -> None:
-        self._task = None
+    def _task_done(self, batch_id: int, task: asyncio.Task[None]) -> None:
+        del self._tasks[batch_id]
         if not task.cancelled() and (exc := task.exception()) is not None:
             log.error("data stream: %s: %s", type(exc).__name__, exc)
+            self._exit()
+        elif self._drains and not self._tasks:
             self._exit()
 
     # -- frames out --------------------------------------------------------------------------------------------------
 
     def _send(self, frame: Frame) -> None:
-        write_frame(self._sock, frame)
+        self._stream.write(frame)
 
     def _send_ready(self, batch_id: int) -> None:
         assert self._session is not None
@@ -251,12 +269,8 @@ class WorkerLoop:
     def _mark_prints(self, batch_id: int, request_ids: list[str]) -> None:
         """Parent header of what the handler prints: else it would land in whatever cell ran last."""
         header = {
-            "msg_id": f"nbserve-{os.getpid()}-{batch_id}",
-            "msg_type": "nbserve_batch",
-            "session": self._app.session.session,
-            "username": self._app.session.username,
-            "date": datetime.now(UTC),
-            "version": "5.3",
+            **self._print_header,
+            "msg_id": f"nbserve-{batch_id}",
             "nbserve_batch": batch_id,
             "nbserve_requests": ",".join(request_ids),
         }
@@ -274,8 +288,11 @@ class WorkerLoop:
     def _exit(self) -> None:
         """End the kernel: by its own loop, so that atexit hooks run; by force if user threads hold it."""
         assert self._loop is not None
-        self._loop.remove_reader(self._sock)
-        self._sock.close()
+        if self._has_left:
+            return
+        self._has_left = True
+        self._loop.remove_reader(self._stream.sock)
+        self._stream.close()
         flush_prints()
         timer = threading.Timer(2.0, os._exit, args=(0,))
         timer.daemon = True

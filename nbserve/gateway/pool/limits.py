@@ -58,6 +58,7 @@ class InHand:
         self._kill = kill
         self._limits: dict[int, Countdown | None] = {}
         self._late: set[int] = set()
+        self._is_paused = False
 
     def __contains__(self, batch_id: int) -> bool:
         return batch_id in self._limits
@@ -68,6 +69,8 @@ class InHand:
     def add(self, batch_id: int, limit_s: float | None) -> None:
         """A batch that may take so long; None = as long as it likes."""
         limit = Countdown(self._loop, limit_s, lambda: self._expire(batch_id)) if limit_s is not None else None
+        if limit is not None and (self._limits or self._is_paused):
+            limit.pause()  # sent ahead: its time begins when the worker comes to it
         self._limits[batch_id] = limit
 
     def remove(self, batch_id: int) -> None:
@@ -75,24 +78,34 @@ class InHand:
         if (limit := self._limits.pop(batch_id)) is not None:
             limit.cancel()
         self._late.discard(batch_id)
+        if not self._is_paused:
+            self._run_first()
 
     def pause(self) -> None:
         """Stop all clocks."""
+        self._is_paused = True
         for limit in self._limits.values():
             if limit is not None:
                 limit.pause()
 
     def resume(self) -> None:
-        """All clocks go on."""
+        """The clocks go on."""
+        self._is_paused = False
+        self._run_first()
+
+    def _run_first(self) -> None:
+        """A worker does one batch after the other: only the clock of the first runs."""
         for limit in self._limits.values():
             if limit is not None:
                 limit.resume()
+            break
 
     def lose(self) -> dict[int, bool]:
         """The worker has died: what it had, and whether each was over its limit. Nothing is in hand afterwards."""
         lost = {batch_id: batch_id in self._late for batch_id in self._limits}
         for batch_id in lost:
             self.remove(batch_id)
+        self._is_paused = False
         return lost
 
     def _expire(self, batch_id: int) -> None:

@@ -21,8 +21,9 @@ from nbserve.wire.messages import AnswerItem, AnswerMeta, Hello, Load, Ready, Ti
 from nbserve.wire.statuspage import Progress
 from tests.unit.gateway.running import SAMPLE
 
-START_S, BOOT_S, LOAD_S, READ_S = 0.05, 0.1, 0.2, 0.001
-BATCH_S, ITEM_S = 0.01, 0.002
+START_S, BOOT_S, LOAD_S, READ_S = 0.05, 0.1, 0.2, 0.0004
+BATCH_S, ITEM_S = 0.0008, 0.0001
+"""So short that full batches are sent ahead of their turn."""
 
 FATES = ("fine", "no start", "raises", "dies", "answers wrongly", "fails in the warm-up", "dies in the warm-up")
 """What becomes of the workers of a version (its environment variable FATE)."""
@@ -183,7 +184,10 @@ class SimKernel:
                 frame = frame._replace(bodies=[bytes(body) for body in frame.bodies])
                 assert not frame.flags & Flag.RETRY or len(frame.bodies) == 1
                 busy = [other for other in (self._hand, *self._inbox) if other is not None and other.bodies]
-                assert not busy or not frame.bodies, "it was sent a batch while it had one"
+                if busy and frame.bodies:
+                    assert len(busy) == 1, "it was sent a third batch"
+                    assert not frame.flags, "a retry or a warm-up must not wait behind others"
+                    assert not busy[0].flags, "nothing may be sent after a retry or a warm-up"
                 self._inbox.append(frame)
                 self.loop.call_later(READ_S, self._take_next)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -81,7 +82,11 @@ class SimLoop(asyncio.base_events.BaseEventLoop):
 
 
 class SimWorker:
-    """Answers after s(b), or dies `dies_at` the n-th batch and comes back a second later."""
+    """Answers one batch after the other, each after s(b); or dies at the n-th and comes back a second later.
+
+    `sent`: when each came, the ids in it, its flags. `ends_s`: when each is answered if nothing happens.
+    `returned`: the ids of batches that it had not begun when it died; those are not in `sent`.
+    """
 
     def __init__(self, id: int, loop: SimLoop, cost: Cost, deaths: set[int]) -> None:  # noqa: A002
         self.id = id
@@ -89,39 +94,60 @@ class SimWorker:
         self.cost = cost
         self.deaths = deaths
         self.batches = 0
-        self.busy = False
+        self.held: deque[tuple[int, int]] = deque()  # batch id and size; the first is the one in hand
         self.alive = True
         self.listener: Batcher | None = None
         self.sent: list[tuple[float, list[str], Flag]] = []
+        self.ends_s: list[float] = []
+        self.returned: list[list[str]] = []
 
     def send(
         self, batch_id: int, items: list[RequestItem], bodies: Sequence[Buffer], flags: Flag, timeout_s: float | None
     ) -> None:
         assert self.alive, "a dead worker was sent a batch"
-        assert not self.busy, "a busy worker was sent another batch"
+        assert len(self.held) < 2, "a third batch for one worker"
+        if self.held:
+            assert not flags
+            assert not self.sent[-1][2], "a batch after one that must be alone"
         assert len(items) == len(bodies)
         assert items
-        self.busy = True
-        self.batches += 1
+        begins_s = self.ends_s[-1] if self.held else self.loop.now_s
+        self.ends_s.append(begins_s + self.cost.predict_s(len(items)))
         self.sent.append((self.loop.now_s, [item.request_id for item in items], flags))
+        self.held.append((batch_id, len(items)))
+        if len(self.held) == 1:
+            self._begin()
+
+    def _begin(self) -> None:
+        self.batches += 1
+        batch_id, size = self.held[0]
         fate = self._die if self.batches in self.deaths else self._answer
-        self.loop.call_later(self.cost.predict_s(len(items)), fate, batch_id, len(items))
+        self.loop.call_later(self.cost.predict_s(size), fate, batch_id, size)
 
     def kill(self) -> None:
         raise AssertionError("nothing here cannot be sent")
 
     def _answer(self, batch_id: int, count: int) -> None:
-        self.busy = False
+        self.held.popleft()
+        if self.held:
+            self._begin()
         items = [AnswerItem(i, "whole", 200, "text/plain") for i in range(count)]
         assert self.listener is not None
         self.listener.batch_answered(self, batch_id, AnswerMeta(items, Timings()), [b"ok"] * count)  # type: ignore[arg-type]
 
     def _die(self, batch_id: int, _count: int) -> None:
-        self.busy, self.alive = False, False
+        self.alive = False
+        unbegun = [batch_id for batch_id, _ in self.held][1:]
+        self.held.clear()
+        for _ in unbegun:
+            self.returned.append(self.sent.pop()[1])
+            self.ends_s.pop()
         assert self.listener is not None
         info = ErrorInfo(type="WorkerDied", message="the worker was killed by SIGKILL in inference")
         self.listener.worker_gone(self, info.message)  # type: ignore[arg-type]
         self.listener.batch_lost(self, batch_id, info, began=True)  # type: ignore[arg-type]
+        for lost in unbegun:
+            self.listener.batch_lost(self, lost, info, began=False)  # type: ignore[arg-type]
         self.loop.call_later(1.0, self._restart)
 
     def _restart(self) -> None:

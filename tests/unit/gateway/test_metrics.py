@@ -7,9 +7,11 @@ import logging
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
-from nbserve.gateway.metrics import BOUNDS_S, MAX_SERIES, Histogram, MetricsPage, VersionStats, VersionView
+from nbserve.gateway.metrics import BOUNDS_S, HANDLER_BOUNDS, MAX_SERIES, Histogram, VersionStats
+from nbserve.gateway.metrics_page import PIECE_LINES, MetricsPage, VersionView
 from nbserve.metrics import Metrics
 from nbserve.wire.messages import MetricDelta, Timings
 
@@ -20,10 +22,13 @@ def view(stats: VersionStats, name: str = "m", version: str = "1") -> VersionVie
 
 def scrape(*views: VersionView) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     """Every sample of a page, read by Prometheus' own parser."""
-    body, content_type = MetricsPage(lambda: views).render()
+    content_type, pieces = MetricsPage(lambda: views).render()
     assert content_type.startswith("text/plain")
     samples = {}
-    for family in text_string_to_metric_families(body.decode()):
+    families: set[str] = set()
+    for family in text_string_to_metric_families(b"".join(pieces).decode()):
+        assert family.name not in families, "a family must be in one piece"
+        families.add(family.name)
         for sample in family.samples:
             key = (sample.name, tuple(sorted(sample.labels.items())))
             assert key not in samples, "a sample must be there once"
@@ -107,12 +112,29 @@ def test_a_request_id_as_a_label_does_not_fill_memory() -> None:
 def test_openmetrics_is_spoken_too_and_names_can_be_picked() -> None:
     page = MetricsPage(lambda: [view(VersionStats())])
     page.count_refused(404)
-    body, content_type = page.render("application/openmetrics-text; version=1.0.0")
+    content_type, pieces = page.render("application/openmetrics-text; version=1.0.0")
     assert content_type.startswith("application/openmetrics-text")
+    body = b"".join(pieces)
     assert body.endswith(b"# EOF\n")
-    picked, _ = page.render("", ["nbserve_refused_total"])
+    assert body.count(b"# EOF") == 1
+    read = {family.name for family in openmetrics_families(body.decode())}
+    assert {"nbserve_stage_seconds", "nbserve_queue_items", "nbserve_refused"} <= read
+    picked = b"".join(page.render("", ["nbserve_refused_total"])[1])
     assert b'nbserve_refused_total{status="404"} 1.0' in picked
     assert b"nbserve_queue" not in picked
+
+
+def test_the_page_is_made_in_small_pieces() -> None:
+    """Each holds up the requests that come meanwhile."""
+    stats = VersionStats()
+    values = [0.01, 0.02]
+    deltas = [MetricDelta("histogram", "seen", "", "s", values, {"row": str(row)}) for row in range(100)]
+    stats.handler.take(0, deltas)
+    pieces = list(MetricsPage(lambda: [view(stats, name=f"m{number}") for number in range(10)]).render()[1])
+    assert max(piece.count(b"\n") for piece in pieces) <= PIECE_LINES + 2  # HELP and TYPE
+    samples = [line for piece in pieces for line in piece.splitlines() if not line.startswith(b"#")]
+    assert sum(line.startswith(b"seen_bucket{") for line in samples) == 10 * 100 * (len(HANDLER_BOUNDS) + 1)
+    assert len(samples) == len(set(samples))
 
 
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=50))

@@ -162,3 +162,12 @@ def test_retry_after_is_the_time_until_the_queue_is_done() -> None:
 
 def test_a_tick_is_shorter_than_what_anybody_measures() -> None:
     assert TICK_S <= 1e-3
+
+
+def test_a_full_batch_of_a_quick_model_goes_ahead_to_a_busy_worker() -> None:
+    quick, slow = Cost(0.0001, 0.00001), Cost(0.01, 0.001)
+    assert decide(queue(40), 0.0, 0, quick, PLAIN, ahead=True) == Dispatch(32)
+    assert decide(queue(31), 0.0, 0, quick, PLAIN, ahead=True) == Wait()  # it may still grow
+    assert decide(queue(40), 0.0, 0, slow, PLAIN, ahead=True) == Wait()  # the way there is nothing beside it
+    assert decide(queue(40), 0.0, 0, None, PLAIN, ahead=True) == Wait()
+    assert decide(queue(40), 0.0, 0, quick, PLAIN, ahead=False) == Wait()

@@ -90,12 +90,12 @@ configs = st.builds(
 )
 
 
-pauses = st.sampled_from([0.0, 0.0005, 0.003, 0.015, 0.1, 0.3, 0.5, 1.0, 10.0, 60.0])
+pauses = st.sampled_from([0.0, 0.0002, 0.0008, 0.0015, 0.1, 0.3, 0.5, 1.0, 10.0, 60.0])
 """Seconds after an operation: within the reading of a batch, within the batch, within a start, or long after all."""
 
 
 counts = st.integers(0, 5)
-moments = st.sampled_from([0.0005, 0.003, 0.012])
+moments = st.sampled_from([0.0002, 0.0008, 0.0012])
 """Seconds after a request has come: its batch is sent, is begun, is nearly done."""
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nbserve.gateway.pool.kernel import Usage
+from nbserve.gateway.pool.memory import Usage
 from nbserve.gateway.swap import CUDA_CONTEXT_BYTES, Headroom, choose_swap, headrooms
 from nbserve.wire.messages import DeviceMemory
 

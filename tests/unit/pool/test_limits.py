@@ -40,13 +40,23 @@ def test_over_its_limit_it_is_interrupted_and_then_killed() -> None:
     assert len(limits.in_hand) == 0
 
 
+def test_a_batch_sent_ahead_of_its_turn_does_not_age() -> None:
+    limits = Limits()
+    limits.in_hand.add(1, 10.0)
+    limits.at(1.0, limits.in_hand.add, 2, 2.0)
+    limits.at(2.0, limits.in_hand.pause)
+    limits.at(6.0, limits.in_hand.remove, 1)  # while paused
+    limits.at(7.0, limits.in_hand.resume)
+    assert limits.run() == [(9.0, "interrupt 2"), (9.0 + INTERRUPT_GRACE_S, "kill")]
+
+
 def test_an_answer_ends_the_clock_also_of_an_interrupted_batch() -> None:
     limits = Limits()
     limits.in_hand.add(1, 2.0)
     limits.in_hand.add(2, 3.0)
     limits.at(1.0, limits.in_hand.remove, 1)
-    limits.at(4.0, limits.in_hand.remove, 2)
-    assert limits.run() == [(3.0, "interrupt 2")]
+    limits.at(5.0, limits.in_hand.remove, 2)
+    assert limits.run() == [(4.0, "interrupt 2")]  # its time began when the worker came to it
     assert limits.in_hand.lose() == {}
 
 

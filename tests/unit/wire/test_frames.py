@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from nbserve.errors import EndOfFile, ErrorInfo, GarbageFrame, OversizedFrame, ShortRead, UnsupportedVersion
 from nbserve.wire.frames import HEADER, Flag, Frame, FrameReader, Kind, decode_meta, encode_meta, pack
 from nbserve.wire.messages import AnswerItem, AnswerMeta, RequestItem, Timings
-from nbserve.worker.stream import read_frame, write_frame
+from nbserve.worker.stream import DataStream
 
 frames = st.builds(
     Frame,
@@ -86,13 +86,14 @@ def test_blocking_ends_carry_large_batches() -> None:
     ours, theirs = socket.socketpair()
     frame = Frame(Kind.BATCH, Flag.RETRY, 7, b"m" * 100, [bytes([i % 256]) * 9000 for i in range(1500)])
     with ours, theirs:
-        writer = threading.Thread(target=write_frame, args=(ours, frame))
+        writer = threading.Thread(target=DataStream(ours).write, args=(frame,))
         writer.start()
-        assert plain(read_frame(theirs)) == plain(frame)
+        reader = DataStream(theirs)
+        assert plain(reader.read()) == plain(frame)
         writer.join()
         ours.close()
         with pytest.raises(EndOfFile):
-            read_frame(theirs)
+            reader.read()
 
 
 def test_blocking_reader_names_a_short_read() -> None:
@@ -101,7 +102,43 @@ def test_blocking_reader_names_a_short_read() -> None:
         with ours:
             ours.sendall(b"".join(bytes(part) for part in pack(Frame(Kind.BATCH, bodies=[b"abc"])))[:-1])
         with pytest.raises(ShortRead):
-            read_frame(theirs)
+            DataStream(theirs).read()
+
+
+@given(st.lists(frames, min_size=1, max_size=5), st.lists(st.integers(1, 60), min_size=1))
+def test_the_blocking_reader_survives_any_cut(sent: list[Frame], cuts: list[int]) -> None:
+    ours, theirs = socket.socketpair()
+    stream = b"".join(bytes(part) for frame in sent for part in pack(frame))
+
+    def write() -> None:
+        at, turn = 0, 0
+        while at < len(stream):
+            size = cuts[turn % len(cuts)]
+            ours.sendall(stream[at : at + size])
+            at, turn = at + size, turn + 1
+        ours.close()
+
+    with theirs:
+        writer = threading.Thread(target=write)
+        writer.start()
+        reader = DataStream(theirs)
+        assert [plain(reader.read()) for _ in sent] == [plain(frame) for frame in sent]
+        assert not reader.holds_frame
+        with pytest.raises(EndOfFile):
+            reader.read()
+        writer.join()
+
+
+def test_frames_read_ahead_are_held() -> None:
+    ours, theirs = socket.socketpair()
+    first, second = Frame(Kind.BATCH, bodies=[b"one"]), Frame(Kind.DRAIN)
+    with ours, theirs:
+        ours.sendall(b"".join(bytes(part) for frame in (first, second) for part in pack(frame)))
+        reader = DataStream(theirs)
+        assert plain(reader.read()) == plain(first)
+        assert reader.holds_frame
+        assert plain(reader.read()) == plain(second)
+        assert not reader.holds_frame
 
 
 def test_meta_of_another_type_is_garbage() -> None:
