@@ -19,7 +19,8 @@ __all__ = ["Cost", "CostModel"]
 KEPT_PER_CLASS = 16
 """Durations remembered for each class of batch sizes; older ones are forgotten."""
 REFIT_EVERY = 16
-"""Batches between two fits: one costs about as much as serving a small request."""
+REFIT_EVERY_S = 0.05
+"""Between two fits lie so many batches at least, and so many seconds of them: a fit takes up to 0.2 ms."""
 EXACT_UP_TO = 16
 """Batch sizes up to here are classes of their own; above, four classes to each doubling."""
 
@@ -41,12 +42,12 @@ class CostModel:
 
     def __init__(self) -> None:
         self._classes: dict[int, deque[tuple[int, float]]] = {}
-        self._since_fit = 0
+        self._since_fit, self._since_fit_s = 0, 0.0
         self._cost: Cost | None = None
 
     @property
     def cost(self) -> Cost | None:
-        """The fit; None before the first batch. At most REFIT_EVERY batches old."""
+        """The fit; None before the first batch. At most REFIT_EVERY batches old, or REFIT_EVERY_S."""
         return self._cost
 
     def observe(self, batch_size: int, seconds: float) -> None:
@@ -54,7 +55,8 @@ class CostModel:
         seen = self._classes.setdefault(_size_class(batch_size), deque(maxlen=KEPT_PER_CLASS))
         seen.append((batch_size, seconds))
         self._since_fit += 1
-        if self._cost is None or self._since_fit >= REFIT_EVERY:
+        self._since_fit_s += seconds
+        if self._cost is None or (self._since_fit >= REFIT_EVERY and self._since_fit_s >= REFIT_EVERY_S):
             self.refit()
 
     def seed(self, observations: Iterable[tuple[int, float]]) -> None:
@@ -65,7 +67,7 @@ class CostModel:
 
     def refit(self) -> None:
         """Fit now."""
-        self._since_fit = 0
+        self._since_fit, self._since_fit_s = 0, 0.0
         points = [_middle(seen) for seen in self._classes.values()]
         if not points:
             return

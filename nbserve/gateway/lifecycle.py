@@ -6,6 +6,7 @@ docs/lifecycle.md from these very tables. An illegal move is a bug of ours; the 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from typing import Generic, Literal, TypeVar
 
@@ -68,14 +69,20 @@ class Lifecycle(Generic[State]):
         self._who = who
         self._moves = moves
         self.state: State = start
-        self._story: list[str] = [start]
+        self._start = start
+        self._story: deque[tuple[str, State]] = deque(maxlen=60)
 
     def move(self, event: str) -> State:
         """Apply an event; raises IllegalMove where the table has no such move."""
         target = self._moves[self.state].get(event)
         if target is None:
-            raise IllegalMove(f"{self._who}: {event!r} in {self.state}; so far: {' '.join(self._story[-30:])}")
+            raise IllegalMove(f"{self._who}: {event!r} in {self.state}; so far: {self._told()}")
         self.state = target
-        if self._story[-2:] != [f"-{event}->", target]:  # READY/BUSY for hours is one entry
-            self._story = [*self._story[-58:], f"-{event}->", target]
+        story, step = self._story, (event, target)
+        if len(story) > 1 and story[-2] == step:  # READY and BUSY in turns for hours are two entries
+            del story[-2]
+        story.append(step)
         return target
+
+    def _told(self) -> str:
+        return " ".join([self._start, *(f"-{event}-> {target}" for event, target in self._story)])

@@ -12,6 +12,7 @@ Called by `pipeline.py` (in workers, and in the notebook for the proof) and by `
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -48,7 +49,7 @@ def encode_value(value: Any) -> tuple[bytes, str]:
 
 def decode_body(content_type: str, body: Buffer) -> Any:
     """Body -> value, for every type but forms (those need names: `decode_row`). Raises BadRequest."""
-    kind = content_type.partition(";")[0].strip().lower()
+    kind = _kind(content_type)
     if kind == JSON or kind.endswith("+json"):
         try:
             return _decode_json(body)
@@ -67,7 +68,7 @@ def decode_body(content_type: str, body: Buffer) -> Any:
 
 def decode_row(content_type: str, body: Buffer) -> Row:
     """Request body -> Row. Raises BadRequest where the body is not what its content type says."""
-    kind = content_type.partition(";")[0].strip().lower()
+    kind = _kind(content_type)
     if kind in ("multipart/form-data", "application/x-www-form-urlencoded"):
         return _decode_form(content_type, kind, bytes(body))
     return Row(body=decode_body(content_type, body))
@@ -105,6 +106,11 @@ def _decode_form(content_type: str, kind: str, body: bytes) -> Row:
     if not row and body.strip():
         raise BadRequest("the form has no fields")
     return row
+
+
+@lru_cache(maxsize=256)
+def _kind(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
 
 
 def _parameter(content_type: str, name: str) -> str:

@@ -23,7 +23,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from enum import IntEnum, IntFlag
-from typing import NamedTuple, TypeVar
+from functools import cache
+from typing import Any, NamedTuple, TypeVar, cast
 
 import msgspec
 
@@ -167,11 +168,11 @@ def unpack(raw: Buffer) -> Frame:
     for length in lengths:
         bodies.append(view[at : at + length])
         at += length
-    return Frame(Kind(kind), Flag(flags & _FLAGS), batch_id, meta, bodies)
+    return Frame(_KINDS[kind], _FLAGS[flags & 15], batch_id, meta, bodies)
 
 
-_KINDS = frozenset(int(kind) for kind in Kind)
-_FLAGS = 15
+_KINDS = {int(kind): kind for kind in Kind}  # a lookup costs a tenth of a call of the enum
+_FLAGS = [Flag(bits) for bits in range(16)]
 
 
 def _check_sizes(count: int, meta_bytes: int, body_bytes: int, max_body_bytes: int = MAX_BODY_BYTES) -> None:
@@ -195,6 +196,11 @@ def encode_meta(value: object) -> bytes:
 def decode_meta(meta: Buffer, type_: type[_T]) -> _T:
     """A frame's meta -> `type_`. Raises GarbageFrame where it is not one."""
     try:
-        return msgspec.msgpack.decode(meta, type=type_)
+        return cast(_T, _decoder(cast(Any, type_)).decode(meta))
     except msgspec.MsgspecError as exc:
         raise GarbageFrame(f"meta is not a {getattr(type_, '__name__', type_)}: {exc}") from exc
+
+
+@cache
+def _decoder(type_: Any) -> msgspec.msgpack.Decoder[Any]:
+    return msgspec.msgpack.Decoder(type_)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from nbserve.gateway.pool.limits import INTERRUPT_GRACE_S, Countdown, InHand
+from nbserve.gateway.pool.limits import INTERRUPT_GRACE_S, InHand
 from tests.unit.gateway.simulation import SimLoop
 
 
@@ -71,26 +71,40 @@ def test_the_clock_stands_still_while_paused_and_goes_on_with_what_was_left() ->
 
 
 @given(st.floats(0.1, 10), st.lists(st.tuples(st.floats(0.001, 3), st.floats(0.001, 3)), max_size=6))
-def test_a_countdown_counts_running_time_only(seconds: float, pauses: list[tuple[float, float]]) -> None:
-    loop: Any = SimLoop()
-    fired: list[float] = []
-    countdown = Countdown(loop, seconds, lambda: fired.append(loop.now_s))
+def test_only_running_time_counts(seconds: float, pauses: list[tuple[float, float]]) -> None:
+    limits = Limits()
+    limits.in_hand.add(1, seconds)
     at_s, paused_s, left_s = 0.0, 0.0, seconds
     for running_s, standing_s in pauses:
-        loop.call_later(at_s + running_s, countdown.pause)
-        loop.call_later(at_s + running_s + standing_s, countdown.resume)
+        limits.at(at_s + running_s, limits.in_hand.pause)
+        limits.at(at_s + running_s + standing_s, limits.in_hand.resume)
         at_s += running_s + standing_s
         left_s -= running_s
         assume(abs(left_s) > 1e-6)  # paused in the moment it fires: either is right
         if left_s > 0:
             paused_s += standing_s
-    loop.run()
-    assert fired == [pytest.approx(seconds + paused_s)]
+    assert limits.run()[0] == (pytest.approx(seconds + paused_s), "interrupt 1")
 
 
-def test_cancelled_means_cancelled() -> None:
-    loop: Any = SimLoop()
-    countdown = Countdown(loop, 1.0, lambda: pytest.fail("it was cancelled"))
-    countdown.cancel()
-    countdown.resume()
-    loop.run()
+@given(st.lists(st.tuples(st.floats(0.0, 2), st.floats(0.1, 4)), min_size=1, max_size=20), st.floats(0.5, 3))
+def test_one_timer_does_for_many_batches(batches: list[tuple[float, float]], limit_s: float) -> None:
+    """One after the other, with gaps: those that take longer than the limit are interrupted when they reach it."""
+    limits, at_s = Limits(), 0.0
+    late = []
+    for number, (gap_s, takes_s) in enumerate(batches):
+        assume(abs(takes_s - limit_s) > 1e-6)
+        at_s += gap_s
+        limits.at(at_s, limits.in_hand.add, number, limit_s)
+        if takes_s > limit_s:
+            late.append((pytest.approx(at_s + limit_s), f"interrupt {number}"))
+        at_s += takes_s + 1e-6
+        limits.at(at_s - 5e-7, limits.in_hand.remove, number)
+    assert limits.run() == late
+
+
+def test_after_the_end_nothing_rings() -> None:
+    limits = Limits()
+    limits.in_hand.add(1, 2.0)
+    assert limits.in_hand.lose() == {1: False}
+    assert limits.run() == []
+    assert limits.loop.now_s == 0.0
