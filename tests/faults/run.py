@@ -139,9 +139,15 @@ def write_page(page: Path, results: Sequence[RowResult], where: str) -> None:
     _, _, after = rest.partition(END)
     if not rest or END not in rest:
         raise ValueError(f"{page} has lost its markers: {BEGIN} ... {END}")
-    commits = ", ".join(sorted({result.commit for result in results if result.commit}))
+    names: dict[str, list[str]] = {}
+    for result in results:
+        names.setdefault(result.commit or "unknown", []).append(result.name)
+    commits = "; ".join(
+        f"{commit} ({', '.join(rows)})" if len(names) > 1 and len(rows) < len(results) / 2 else commit
+        for commit, rows in sorted(names.items(), key=lambda item: -len(item[1]))
+    )
     minutes = sum(result.seconds for result in results) / 60
-    note = f"Measured on {where}; commit {commits or 'unknown'}; {minutes:.0f} minutes in all."
+    note = f"Measured on {where}; commit {commits}; {minutes:.0f} minutes in all."
     page.write_text(f"{before}{BEGIN}\n\n{note}\n\n{markdown_table(results)}\n\n{END}{after}")
 
 

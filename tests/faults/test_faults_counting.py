@@ -15,7 +15,7 @@ from tests.faults import run as harness
 from tests.faults.handlers import Executions
 from tests.faults.result import COLUMNS, RowResult, Run, count, markdown_table
 from tests.faults.row import Row
-from tests.faults.rows.overload import _refused_badly
+from tests.faults.rows.overload import SLO_S, Load, _refused_badly, ideal_answers
 from tests.faults.rows.swap import _last_old_answer
 from tests.faults.stage import Stage
 from tests.faults.table import ROWS
@@ -63,11 +63,20 @@ def test_old_answers_count_from_the_first_new_one() -> None:
 
 
 def test_refusals_must_come_at_once_and_say_when_to_come_back() -> None:
-    good = record(status=503, answered_s=1.01, retry_after="1")
-    assert not _refused_badly([good] * 10)
-    assert "no Retry-After" in _refused_badly([good, record(status=503, answered_s=1.01)])[0]
-    assert "later than" in _refused_badly([good, record(status=503, retry_after="1")])[0]
-    assert "waited longer" in _refused_badly([record(answered_s=9.0)])[0]
+    good, stream = record(status=503, answered_s=1.01, retry_after="1"), Load(1.5)
+    assert not _refused_badly([good] * 10, stream)
+    assert "no Retry-After" in _refused_badly([good, record(status=503, answered_s=1.01)], stream)[0]
+    assert "later than" in _refused_badly([good, record(status=503, retry_after="1")], stream)[0]
+    assert "waited longer" in _refused_badly([record(answered_s=9.0)], stream)[0]
+
+
+def test_what_a_server_without_overhead_would_have_answered() -> None:
+    assert ideal_answers([]) == []
+    assert ideal_answers([1.0, 1.0]) == [1.05, 1.05]
+    burst = ideal_answers([1.0] * 200)  # the objective leaves time for ten batches of 8
+    assert [burst.count(end_s) for end_s in sorted(set(burst))] == [8] * 10
+    assert max(burst) == pytest.approx(1.0 + SLO_S)
+    assert ideal_answers([1.0, 1.01, 3.0]) == pytest.approx([1.05, 1.1, 3.05])
 
 
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
