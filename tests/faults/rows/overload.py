@@ -100,7 +100,9 @@ class Overload(Row):
         run.back_after_s = back_after_s
         grown = stage.rss_bytes() - rss_before
         run.figures |= {f"goodput_{title}": goodput for title, goodput in goodputs.items()}
-        run.figures |= {f"ideal_{title}": ideal for title, ideal in ideals.items()} | {"grown_bytes": grown}
+        run.figures |= {f"ideal_{title}": ideal for title, ideal in ideals.items() if ideal < float("inf")} | {
+            "grown_bytes": grown
+        }
         best = max(goodputs.values())
         for load in LOADS:
             if load.share == 0 or load.share >= 1.5:
