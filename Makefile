@@ -5,12 +5,14 @@ PY := $(VENV)/bin/python
 # The environment is good for exactly these two files and this script: another hash, another install.
 KEY := $(shell cat constraints.txt pyproject.toml tools/venv.sh | sha256sum | cut -c1-16)
 STAMP := $(VENV)/.stamp-$(KEY)
+PEERS_KEY := $(shell cat tests/benchmarks/peers/constraints.txt tests/benchmarks/peers/venv.sh | sha256sum | cut -c1-16)
+PEERS_STAMP := .venv-peers/.stamp-$(PEERS_KEY)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint format bench faults docs site constraints clean
+.PHONY: capture-report help venv demo test lint format bench peers faults docs site constraints clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 22
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
 venv: $(STAMP) ## make or update .venv (PYTHON=/path/to/python3.12 picks the interpreter)
 
@@ -34,8 +36,18 @@ bench: $(STAMP) ## measure: requests/s, p50/p99, CPU per 1000 requests, cell to 
 	@tools/system_packages.sh wrk
 	@$(PY) -m tests.benchmarks.run $(BENCH)
 
+peers: $(STAMP) $(PEERS_STAMP) ## measure nbserve beside mosec, FastAPI and LitServe; writes docs/peers.md (PEERS="--quick ..." adds options)
+	@tools/system_packages.sh wrk
+	@$(PY) -m tests.benchmarks.peers.run $(PEERS)
+
+$(PEERS_STAMP): | $(STAMP)
+	@tests/benchmarks/peers/venv.sh .venv-peers $(PEERS_STAMP)
+
 faults: $(STAMP) ## play every fault against a real gateway; writes docs/reliability.md (FAULTS="--rows ..." adds options)
 	@$(PY) -m tests.faults.run $(FAULTS)
+
+capture-report: $(STAMP) ## play the capture corpus and every mutant of its bundles; writes docs/capture.md
+	@$(PY) -m tests.capture.report $(REPORT)
 
 docs: $(STAMP) ## write docs/configuration.md and docs/cli.md again from the code
 	@$(PY) -m tools.reference
@@ -48,5 +60,5 @@ constraints: $(STAMP) ## write constraints.txt again from what is installed
 	@$(PY) -m tools.freeze
 
 clean: ## remove the environment, caches and build outputs
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-output test-output
+	rm -rf $(VENV) .venv-peers build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-output test-output
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

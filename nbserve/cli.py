@@ -36,7 +36,7 @@ EXIT_CODES = {
 }
 SECTIONS = {
     "Serve": ("serve", "list", "status", "logs", "scale", "rollback", "stop"),
-    "Ask and measure": ("predict", "token", "bench"),
+    "Ask and measure": ("predict", "token", "bench", "record"),
     "Look inside and prove": ("explain", "verify"),
     "Ship": ("export",),
     "This machine": ("doctor", "demo", "completion"),

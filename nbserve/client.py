@@ -20,6 +20,7 @@ from nbserve.config import ModelConfig
 from nbserve.discovery import GatewayRecord
 from nbserve.errors import ErrorInfo, GatewayError, NbserveError, RequestError
 from nbserve.wire.management import ErrorBody, Event, GatewayStatus, ModelStatus, RegisterRequest
+from nbserve.wire.recording import RecordingStatus, RecordRequest
 
 if TYPE_CHECKING:
     import httpx
@@ -150,6 +151,29 @@ class Client:
         except httpx.TransportError as exc:
             if not follow:
                 raise self._unreachable(exc) from exc
+
+    def start_recording(self, name: str, asked: RecordRequest) -> RecordingStatus:
+        """Keep requests of a model from now on. Raises NotFound, Conflict where it is recorded already, BadRequest."""
+        return self._manage("POST", _model_path(name, "record"), RecordingStatus, body=msgspec.json.encode(asked))
+
+    def recording(self, name: str) -> RecordingStatus:
+        """How far a recording is. Raises NotFound where there is none."""
+        return self._manage("GET", _model_path(name, "record"), RecordingStatus)
+
+    def take_recording(self, name: str) -> Iterator[bytes]:
+        """End a recording; its file in parts. The gateway forgets it when all was read. Raises NotFound."""
+        import httpx
+
+        url = self.management_url + _model_path(name, "record")
+        timeout = httpx.Timeout(_ANSWER_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S)
+        try:
+            with self._http().stream("DELETE", url, headers=self._headers(), timeout=timeout) as response:
+                if response.status_code >= 400:
+                    response.read()
+                    raise _error_of(response)
+                yield from response.iter_bytes()
+        except httpx.TransportError as exc:
+            raise self._unreachable(exc) from exc
 
     def shutdown(self) -> None:
         """Ask the gateway to drain its models and end."""

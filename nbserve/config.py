@@ -41,6 +41,9 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     device: str = "auto"
     """auto, cpu, cuda or cuda:i."""
     env: dict[str, str] = msgspec.field(default_factory=dict)
+    start: Literal["auto", "fork", "spawn"] = "auto"
+    """How workers come to be: forked from a process that has imported what they need, or each anew. auto = forked where
+    that is possible, else spawned, and `status` says why; fork = an error where it is not."""
     swap: Literal["auto", "blue-green", "rolling", "stop-first"] = "auto"
     proof: Literal["on", "off"] = "on"
     isolate: Literal["on", "off"] = "on"

@@ -15,6 +15,7 @@ from nbserve.explanation import Explanation, explanation
 from nbserve.resolve import Gateways, Served
 from nbserve.wire.codec import decode_body, encode_value
 from nbserve.wire.management import Event, GatewayStatus, ModelStatus
+from nbserve.wire.recording import RecordingStatus
 
 if TYPE_CHECKING:
     from nbserve.export.image import Exported, ProofKind
@@ -146,6 +147,27 @@ class Endpoint:
         asked |= {"env": dict(env or {}), "allow_secrets": tuple(allow_secret)}
         return verbs.export_endpoint(self._served, output=Path(output) if output else None, say=print, **asked)
 
+    def record(
+        self,
+        *,
+        sample: float = 1.0,
+        max_bytes: int = 64_000_000,
+        seconds: float = 60.0,
+        redact: str = "",
+        out: str | Path | None = None,
+        no_wait: bool = False,
+        stop: bool = False,
+    ) -> RecordingStatus:
+        """Write its requests to a file (default: NAME-requests.jsonl) that `bench(replay=...)` sends again.
+
+        sample: share that is kept. max_bytes: of the gateway's memory; the recording ends when it is full. redact:
+        names of JSON fields, with commas, whose values are not written. no_wait: begin only; stop: end what was begun,
+        and write it. Raises Conflict where it is being recorded already, NotFound where `stop` finds nothing.
+        """
+        return verbs.record(
+            self._served, sample, max_bytes, seconds, redact, Path(out) if out else None, no_wait, stop, say=print
+        )
+
     def bench(
         self,
         *,
@@ -159,6 +181,8 @@ class Endpoint:
         repeat: int = 1,
         against: str = "",
         data: Any = None,
+        replay: str | Path | None = None,
+        speed: float = 1.0,
         content_type: str = "",
         seed: int = 1,
         timeout_s: float = 30.0,
@@ -168,7 +192,8 @@ class Endpoint:
 
         rate: open loop, requests a second; concurrency: closed loop; search with slo ("p99<10ms"): the highest rate
         that meets it. against: another version, measured in turns. data: a value as in `predict`, or the Path of a
-        file; None = the sample. Raises UsageError, NotFound, MeasureError.
+        file; None = the sample. replay: a file of `record`, sent as it came, `speed` times as fast.
+        Raises UsageError, NotFound, MeasureError.
         """
         from nbserve.measure.target import body_of_value
 
@@ -182,6 +207,8 @@ class Endpoint:
             "warmup_s": warmup_s,
             "repeat": repeat,
             "against": against,
+            "replay": replay,
+            "speed": speed,
             "seed": seed,
             "timeout_s": timeout_s,
             "processes": processes,

@@ -14,7 +14,7 @@ A batch goes through five steps, of which the middle three are the handler's:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from nbserve.errors import BadRequest
@@ -63,7 +63,8 @@ class Context:
 
     device: "cpu" or "cuda:0". threads: compute threads of this worker. worker: its number, from 0.
     model_dir: the bundle's folder. metrics: counters, gauges and histograms that reach `/metrics`.
-    request_ids: ids of the batch in hand, in row order. headers: request headers by row, lower-case names.
+    request_ids: ids of the batch in hand, in row order. headers: of the same requests, lower-case names; only
+    "traceparent" (W3C Trace Context), where the client sent one that is valid.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Context:
         self.model_dir = model_dir
         self.metrics = metrics if metrics is not None else Metrics()
         self.request_ids: Sequence[str] = ()
+        self.headers: Sequence[Mapping[str, str]] = ()
 
 
 class Handler:
@@ -104,7 +106,7 @@ class Handler:
         return [row.payload for row in rows]
 
     def inference(self, batch: Any) -> Any:
-        """Batch -> outputs. Required."""
+        """Batch -> outputs. Required. Its hint may ask for arrays: nbserve/intake.py."""
         raise TypeError(f"{type(self).__name__} has no inference method")
 
     def postprocess(self, outputs: Any) -> Any:

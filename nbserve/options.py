@@ -104,6 +104,11 @@ MODEL_OPTIONS: tuple[click.Option, ...] = (
         "--env", _Assignment(), "Environment variable of the workers; may be repeated.", multiple=True, metavar="K=V"
     ),
     _option(
+        "--start",
+        click.Choice(["auto", "fork", "spawn"]),
+        "Fork workers from a process that has imported what they need, or spawn each anew; auto: fork if possible.",
+    ),
+    _option(
         "--swap",
         click.Choice(["auto", "blue-green", "rolling", "stop-first"]),
         "How a running version is replaced; auto: blue-green where memory allows.",

@@ -13,11 +13,13 @@ import contextlib
 import inspect
 import sys
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from nbserve.errors import BadRequest, ErrorInfo, HandlerError
 from nbserve.handler import Context, Handler, Row, to_answers
+from nbserve.intake import intake_of
 from nbserve.isolation import BatchFailed, Pace, isolate
 from nbserve.tracebacks import Locate, describe
 from nbserve.wire.codec import decode_row, encode_value, shape_of
@@ -34,6 +36,7 @@ class Item(NamedTuple):
     content_type: str = "application/json"
     request_id: str = ""
     route: str = "predict"
+    headers: Mapping[str, str] = MappingProxyType({})
 
 
 class Answer(NamedTuple):
@@ -87,6 +90,8 @@ class Pipeline:
         self._pace = Pace()
         self.handler: Any = handler() if inspect.isclass(handler) else handler
         self._preprocess, self._inference, self._postprocess = _stages(self.handler, context)
+        is_default = getattr(self._preprocess, "__func__", None) is Handler.preprocess
+        self._intake = intake_of(self._inference, sample_shape) if is_default else None
         self.is_async = any(
             inspect.iscoroutinefunction(step) for step in (self._preprocess, self._inference, self._postprocess)
         )
@@ -145,15 +150,20 @@ class Pipeline:
         rows: list[Row] = []
         places: list[int] = []
         self._on_stage("decode")
+        read = decode_row
+        if self._intake is not None:
+            self._intake.begin(len(items))
+            read = self._intake.read
         for place, item in enumerate(items):
             try:
-                rows.append(decode_row(item.content_type, item.body))
+                rows.append(read(item.content_type, item.body))
                 places.append(place)
             except BadRequest as exc:
                 answers[place] = _error(describe(exc, self._locate, stage="decode"))
         clock.lap("decode_s")
         if rows:
             self.context.request_ids = [items[place].request_id for place in places]
+            self.context.headers = [items[place].headers for place in places]
             found = yield from self._isolated(rows, clock)
             for place, answer in zip(places, found, strict=True):
                 answers[place] = answer
@@ -196,7 +206,10 @@ class Pipeline:
         stage, began = "preprocess", time.perf_counter()
         try:
             self._on_stage(stage)
-            batch = (yield self._preprocess(rows)) if self._preprocess is not None else rows
+            if self._intake is not None:
+                batch = self._intake.batch(rows)
+            else:
+                batch = (yield self._preprocess(rows)) if self._preprocess is not None else rows
             clock.lap("preprocess_s")
             stage = "inference"
             self._on_stage(stage)
@@ -233,7 +246,12 @@ class Pipeline:
 
     def _blame(self, row: Row, info: ErrorInfo) -> ErrorInfo:
         """A row that failed alone: the client's fault where it is ragged or not shaped like the sample."""
-        if info.status != 500 or self._sample_shape is None or info.stage not in ("preprocess", "inference"):
+        if (
+            info.status != 500
+            or self._sample_shape is None
+            or self._intake is not None
+            or info.stage not in ("preprocess", "inference")
+        ):
             return info
         shape = shape_of(row.payload)
         if shape == self._sample_shape:

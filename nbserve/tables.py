@@ -15,6 +15,7 @@ import msgspec
 
 from nbserve.wire.management import Event, GatewayStatus, ModelStatus
 from nbserve.wire.messages import WARMUP_REQUEST
+from nbserve.wire.recording import RecordingStatus
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,6 +40,7 @@ __all__ = [
     "memory_line",
     "nothing",
     "plain",
+    "recorded",
     "status",
     "stopped",
     "to_text",
@@ -107,6 +109,20 @@ def endpoints(rows: list[dict[str, Any]]) -> Any:
     return table
 
 
+_ENDED = {"time": "", "full": "; it was full then (--max-bytes)", "stopped": "; it was stopped then", "": ""}
+
+
+def recorded(data: RecordingStatus) -> str:
+    """`record`: what was kept, and where it is."""
+    if data.running:
+        return f"{data.name} is being recorded; `nbserve record {data.name} --stop` ends it and writes the file"
+    text = f"{data.file}: {data.kept} of {data.seen} requests, {megabytes(data.body_bytes)} in {data.seconds:.1f} s"
+    text += _ENDED[data.ended]
+    if data.withheld:
+        text += f"\n{data.withheld} bodies were withheld: they are no JSON, so that nothing could be redacted in them"
+    return f"{text}\n`nbserve bench {data.name} --replay {data.file}` sends them again"
+
+
 def status(data: list[GatewayStatus] | ModelStatus) -> Any:
     """`status`, `scale`, `gateway`."""
     if isinstance(data, ModelStatus):
@@ -144,7 +160,10 @@ def _model(model: ModelStatus) -> Any:
         lines.append("  batch sizes: " + ", ".join(f"{size} ({count}x)" for size, count in sizes))
     if model.error is not None:
         lines.append(f"  {model.error.type}: {model.error.message}")
-    table = _table("worker", "state", "pid", "cores", "threads", "device", "batches", "memory", "cpu s", "restarts")
+    lines += [f"  warning: {warning}" for warning in model.warnings]
+    table = _table(
+        *("worker", "state", "pid", "cores", "threads", "device", "batches", "memory", "own", "cpu s", "restarts")
+    )
     for worker in model.workers:
         memory = worker.pss_bytes or worker.rss_bytes
         table.add_row(
@@ -156,6 +175,7 @@ def _model(model: ModelStatus) -> Any:
             worker.device,
             str(worker.batches),
             megabytes(memory) if memory else "",
+            megabytes(worker.private_dirty_bytes) if worker.private_dirty_bytes else "",
             f"{worker.cpu_s:.1f}" if worker.cpu_s is not None else "",
             str(worker.restarts),
         )

@@ -26,6 +26,7 @@ from nbserve.measure.options import BENCH_PARAMS, bench_options
 from nbserve.options import CELL_OPTIONS, MODEL_OPTIONS, SERVER_OPTIONS, model_config
 from nbserve.resolve import Gateway, Gateways, Served, bundle_folder
 from nbserve.wire.management import Event, GatewayStatus, ModelStatus
+from nbserve.wire.recording import RecordingStatus, RecordRequest
 
 if TYPE_CHECKING:
     from nbserve.doctor import Diagnosis
@@ -250,17 +251,23 @@ def bench(
     version: str = "",
     data: Any = None,
     content_type: str = "",
+    replay: Path | None = None,
+    speed: float = 1.0,
     out: Path | None = None,
     html: Path | None = None,
     **options: Any,
 ) -> BenchResult:
-    """Measure an endpoint, or any URL. `data`: a file, or a `measure.options.Body` of a notebook's value."""
+    """Measure an endpoint, or any URL. `data`: a file, or a `measure.options.Body` of a notebook's value.
+
+    replay: a file of `record`, sent as it came, `speed` times as fast.
+    """
     from nbserve.measure.target import is_url, served_at
 
     if not is_url(name):
         target: Served | str = gateways.find(name, gateway=gateway, version=version)
     else:
         target = served_at(name, [each.client for each in gateways]) or name
+    options |= {"replay": replay, "speed": speed}
     return bench_target(target, options, data=data, content_type=content_type, out=out, html=html)
 
 
@@ -277,14 +284,21 @@ def bench_target(
     from nbserve.measure.bench import bench as measure
     from nbserve.measure.options import Body
     from nbserve.measure.progress import shown_progress
+    from nbserve.measure.replay import read_replay
     from nbserve.measure.report import as_page
     from nbserve.measure.target import bodies_from_file
 
-    if data is None:
-        bodies: tuple[Body, ...] = ()
+    replay, speed = options.pop("replay", None), options.pop("speed", 1.0)
+    offsets_s: tuple[float, ...] = ()
+    if replay is not None:
+        if data is not None:
+            raise UsageError("--replay and --data exclude each other: a recording has its own bodies")
+        bodies, offsets_s = read_replay(Path(replay), speed)
+    elif data is None:
+        bodies = ()
     else:
         bodies = (data,) if isinstance(data, Body) else tuple(bodies_from_file(Path(data), content_type))
-    asked = bench_options(options, bodies)
+    asked = bench_options(options, bodies, offsets_s)
     with shown_progress(target if isinstance(target, str) else target.name) as on_progress:
         result = measure(target, asked, on_progress)
     if out is not None:
@@ -292,6 +306,28 @@ def bench_target(
     if html is not None:
         html.write_text(as_page(result), encoding="utf-8")
     return result
+
+
+def record(
+    served: Served,
+    sample: float = 1.0,
+    max_bytes: int = 64_000_000,
+    seconds: float = 60.0,
+    redact: str = "",
+    out: Path | None = None,
+    no_wait: bool = False,
+    stop: bool = False,
+    say: Callable[[str], None] | None = None,
+) -> RecordingStatus:
+    """Write requests of an endpoint to a file; `say` hears that it has begun (None: standard error)."""
+    from nbserve.recording import record_requests, take_requests
+
+    file = out or Path(f"{served.name}-requests.jsonl")
+    if stop:
+        return take_requests(served, file)
+    names = [name for text in redact.split(",") if (name := text.strip())]
+    asked = RecordRequest(sample=sample, max_bytes=max_bytes, seconds=seconds, redact=names)
+    return record_requests(served, asked, None if no_wait else file, say or _to_stderr)
 
 
 def show_bench(result: BenchResult) -> Any:
@@ -423,6 +459,7 @@ def _read_body(file: Path) -> tuple[bytes, str]:
 
 
 _PATH = click.Path(path_type=Path)
+_RECORD = RecordRequest()
 _FOLDER = click.Path(file_okay=False)
 
 
@@ -562,10 +599,69 @@ _TABLE = (
             "nbserve bench digits --rate 200 --duration 30",
             "nbserve bench digits --search --slo 'p99<10ms'",
             "nbserve bench digits --against 1",
+            "nbserve bench digits --replay digits-requests.jsonl --speed 2",
             "nbserve bench http://127.0.0.1:8000/health --concurrency 16",
         ),
         exits={1: "nothing was answered, or the figures are not valid, or no rate met the objective"},
         failed=lambda result: result.failed,
+    ),
+    Verb(
+        "record",
+        "Write an endpoint's requests to a file that `bench --replay` sends again; named JSON fields are left out.",
+        record,
+        tables.recorded,
+        (
+            _NAME,
+            click.Option(
+                ["--sample"],
+                type=click.FloatRange(0, 1, min_open=True),
+                default=_RECORD.sample,
+                show_default=True,
+                metavar="SHARE",
+                help="Share of the requests to keep, drawn one by one.",
+            ),
+            click.Option(
+                ["--max-bytes"],
+                type=_option_named("max_rss_bytes").type,
+                default=_RECORD.max_bytes,
+                show_default="64MB",
+                metavar="SIZE",
+                help="Most memory of the gateway; what does not fit any more ends the recording.",
+            ),
+            click.Option(
+                ["--seconds"],
+                type=click.FloatRange(0, min_open=True),
+                default=_RECORD.seconds,
+                show_default=True,
+                metavar="S",
+                help="How long.",
+            ),
+            click.Option(
+                ["--redact"],
+                default="",
+                metavar="FIELD,FIELD",
+                help="JSON fields whose values are not written, at any depth; bodies that are no JSON are withheld.",
+            ),
+            click.Option(
+                ["--out"],
+                type=_PATH,
+                default=None,
+                metavar="FILE",
+                help="Where to, for its owner only.  [default: NAME-requests.jsonl]",
+            ),
+            click.Option(["--no-wait"], is_flag=True, help="Begin, and return; --stop takes it, within ten minutes."),
+            click.Option(["--stop"], is_flag=True, help="End the recording that goes on, and write what it has."),
+            _VERSION,
+            _GATEWAY,
+            _JSON,
+        ),
+        (
+            "nbserve record digits --seconds 30 --redact password,email",
+            "nbserve record digits --sample 0.1 --max-bytes 500MB --no-wait",
+            "nbserve record digits --stop --out monday.jsonl",
+        ),
+        on="endpoint",
+        exits={0: "done; Ctrl-C ends the recording and writes it"},
     ),
     Verb(
         "explain",

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from nbserve.bundle import pretrained
-from nbserve.bundle.structure import CALLS, bare_module, is_module
+from nbserve.bundle import forms, pretrained
+from nbserve.bundle.structure import bare_module, is_module, may_call
 from nbserve.errors import BundleError
 
 __all__ = ["Decoder"]
@@ -25,28 +25,32 @@ class Decoder:
     """Trees -> objects. root: the bundle. resolve: "handler:Net" -> class. device: for tensors that were on one."""
 
     def __init__(self, root: Path, resolve: Callable[[str], Any], device: str | None = None) -> None:
-        self._root, self._resolve, self._device = root, resolve, device
+        self._root, self.resolve, self._device = root, resolve, device
         self._slots: dict[str, list[Any]] = {}
         self._here: list[Any] = []
-        self._weights: Any = None
+        self._weights: dict[str, Any] = {}
         self._file = ""
+        self._lent: set[str] = set()
 
     def decode(self, name: str, doc: Any, weights_file: str = "") -> Any:
         """The value. Raises BundleError where tree and files do not fit; errors of the user's `__setstate__` pass."""
         self._here = self._slots[name] = []
-        self._weights, self._file = None, weights_file
+        self._file = weights_file
         try:
-            return self._decode(doc)
+            return self.part(doc)
         except (KeyError, IndexError, ValueError) as exc:
             raise BundleError(
                 f"value {name!r} cannot be read: {type(exc).__name__}: {exc}", hint="capture it again"
             ) from exc
+        finally:  # a mapping lives as its tensors do, or until the other values on its memory are read
+            self._weights = {file: found for file, found in self._weights.items() if file in self._lent}
 
-    def _decode(self, doc: Any) -> Any:
+    def part(self, doc: Any) -> Any:
+        """The object of a tree inside the value."""
         if isinstance(doc, list):
             made: list[Any] = []
             self._here.append(made)
-            made.extend(self._decode(item) for item in doc)
+            made.extend(self.part(item) for item in doc)
             return made
         if not isinstance(doc, dict):
             return doc
@@ -54,48 +58,52 @@ class Decoder:
             plain: dict[str, Any] = {}
             self._here.append(plain)
             for key, value in doc.items():
-                plain[key] = self._decode(value)
+                plain[key] = self.part(value)
             return plain
         kind = doc["$"]
         if kind in _READ_ATOMS:
             return _READ_ATOMS[kind](self, doc)
         slot = len(self._here)
         self._here.append(None)
-        made_any = _READERS[kind](self, doc, slot)
+        made_any = forms.READERS[kind](self, doc) if kind in forms.READERS else _READERS[kind](self, doc, slot)
         self._here[slot] = made_any
         return made_any
+
+    def file(self, name: str) -> Path:
+        """A file of the bundle."""
+        return self._root / name
 
     def _ref(self, doc: dict[str, Any]) -> Any:
         slots = self._slots[doc["of"]] if "of" in doc else self._here
         return slots[doc["n"]]
 
     def _global(self, doc: dict[str, Any]) -> Any:
-        return self._resolve(doc["v"])
+        return self.resolve(doc["v"])
 
     def _module(self, doc: dict[str, Any]) -> Any:
         name: str = doc["v"]
-        return self._resolve(name) if ":" in name else importlib.import_module(name)
+        return self.resolve(name) if ":" in name else importlib.import_module(name)
 
     def _dict(self, doc: dict[str, Any], slot: int) -> Any:
         made: dict[Any, Any] = OrderedDict() if doc["$"] == "odict" else {}
         self._here[slot] = made
         for key, value in doc["v"]:
-            made_key = self._decode(key)
-            made[made_key] = self._decode(value)
+            made_key = self.part(key)
+            made[made_key] = self.part(value)
         return made
 
     def _items(self, doc: dict[str, Any], slot: int) -> Any:
         make = {"tuple": tuple, "set": set, "frozenset": frozenset}[doc["$"]]
-        return make([self._decode(item) for item in doc["v"]])
+        return make([self.part(item) for item in doc["v"]])
 
     def _method(self, doc: dict[str, Any], slot: int) -> Any:
-        owner = self._decode(doc["self"])
-        return getattr(owner, doc["v"]) if "v" in doc else types.MethodType(self._decode(doc["func"]), owner)
+        owner = self.part(doc["self"])
+        return getattr(owner, doc["v"]) if "v" in doc else types.MethodType(self.part(doc["func"]), owner)
 
     def _partial(self, doc: dict[str, Any], slot: int) -> Any:
-        func = self._decode(doc["func"])
-        args = [self._decode(arg) for arg in doc["args"]]
-        kwargs = {key: self._decode(arg) for key, arg in doc["kwargs"]}
+        func = self.part(doc["func"])
+        args = [self.part(arg) for arg in doc["args"]]
+        kwargs = {key: self.part(arg) for key, arg in doc["kwargs"]}
         return functools.partial(func, *args, **kwargs)
 
     def _tensor(self, doc: dict[str, Any], slot: int) -> Any:
@@ -103,9 +111,12 @@ class Decoder:
 
         from nbserve.bundle import weights
 
-        if self._weights is None:
-            self._weights = weights.MappedWeights(self._root / self._file, self._device)
-        tensor = self._weights.tensor(doc)
+        file = doc.get("in", self._file)
+        if file not in self._weights:
+            self._weights[file] = weights.MappedWeights(self._root / file, self._device)
+        tensor = self._weights[file].tensor(doc)
+        if doc.get("lent"):
+            self._lent.add(file)
         grad = doc.get("grad", False)
         if doc["$"] == "parameter":
             return torch.nn.Parameter(tensor, requires_grad=grad)
@@ -116,6 +127,8 @@ class Decoder:
     def _array(self, doc: dict[str, Any], slot: int) -> Any:
         import numpy
 
+        if "file" not in doc:
+            return forms.read_array_node(doc)
         path = self._root / doc["file"]
         large = path.stat().st_size >= 1024 * 1024
         # "c" is copy-on-write: shared pages until written to. asarray: no memmap type in the user's hands.
@@ -127,9 +140,7 @@ class Decoder:
         return numpy.frombuffer(base64.b64decode(doc["v"]), dtype=doc["dtype"])[0]
 
     def _dtype(self, doc: dict[str, Any], slot: int) -> Any:
-        import numpy
-
-        return numpy.dtype(doc["v"])
+        return forms.dtype_of(doc["v"])
 
     def _torch_thing(self, doc: dict[str, Any], slot: int) -> Any:
         import torch
@@ -137,37 +148,37 @@ class Decoder:
         return getattr(torch, doc["v"]) if doc["$"] == "torch.dtype" else torch.device(doc["v"])
 
     def _pretrained(self, doc: dict[str, Any], slot: int) -> Any:
-        buffers = {at: self._decode(node) for at, node in doc.get("buffers", {}).items()}
-        return pretrained.load(self._resolve(doc["class"]), self._root / doc["folder"], doc, buffers)
+        buffers = {at: self.part(node) for at, node in doc.get("buffers", {}).items()}
+        return pretrained.load(self.resolve(doc["class"]), self._root / doc["folder"], doc, buffers)
 
     def _object(self, doc: dict[str, Any], slot: int) -> Any:
-        args = [self._decode(arg) for arg in doc.get("args", ())]
-        kwargs = {key: self._decode(arg) for key, arg in doc.get("kwargs", ())}
+        args = [self.part(arg) for arg in doc.get("args", ())]
+        kwargs = {key: self.part(arg) for key, arg in doc.get("kwargs", ())}
         if doc["$"] == "call":
-            if doc["v"] not in CALLS:
+            if not may_call(doc["v"]) and not doc["v"].startswith("handler:"):
                 raise BundleError(f"the bundle asks for a call of {doc['v']}", hint="capture it again")
-            made = self._resolve(doc["v"])(*args)
+            made = self.resolve(doc["v"])(*args)
         else:
-            cls = self._resolve(doc["class"])
+            cls = self.resolve(doc["class"])
             made = cls.__new__(cls, *args, **kwargs)
         self._here[slot] = made
         if "state" in doc or "other_state" in doc:
             self._restore(made, doc)
         for item in doc.get("items", ()):
-            made.append(self._decode(item))
+            made.append(self.part(item))
         for key, value in doc.get("pairs", ()):
-            made_key = self._decode(key)
-            made[made_key] = self._decode(value)
+            made_key = self.part(key)
+            made[made_key] = self.part(value)
         return made
 
     def _restore(self, made: Any, doc: dict[str, Any]) -> None:
         values: Any
         if "other_state" in doc:
-            values = self._decode(doc["other_state"])
+            values = self.part(doc["other_state"])
         else:
             values = bare_module() if is_module(made) else {}
             for key, value in doc["state"].items():
-                values[key] = self._decode(value)
+                values[key] = self.part(value)
         if hasattr(made, "__setstate__"):
             made.__setstate__(values)
             return
@@ -182,11 +193,13 @@ class Decoder:
 
 _READ_ATOMS: dict[str, Callable[[Decoder, dict[str, Any]], Any]] = {
     "float": lambda self, doc: float(doc["v"]),
-    "complex": lambda self, doc: complex(*(self._decode(part) for part in doc["v"])),
+    "complex": lambda self, doc: complex(*(self.part(part) for part in doc["v"])),
     "bytes": lambda self, doc: base64.b64decode(doc["v"]),
     "global": Decoder._global,
     "module": Decoder._module,
-    "enum": lambda self, doc: self._resolve(doc["class"])[doc["v"]],
+    "str": lambda self, doc: base64.b64decode(doc["v"]).decode("utf-8", "surrogatepass"),
+    "flag": lambda self, doc: self.resolve(doc["class"])(self.part(doc["v"])),
+    "enum": lambda self, doc: self.resolve(doc["class"])[doc["v"]],
     "ref": Decoder._ref,
 }
 """Things without an identity of their own: they count up no number."""
@@ -208,6 +221,7 @@ _READERS: dict[str, Callable[[Decoder, dict[str, Any], int], Any]] = {
     "torch.dtype": Decoder._torch_thing,
     "torch.device": Decoder._torch_thing,
     "pretrained": Decoder._pretrained,
+    "named": lambda self, doc, slot: self.resolve(doc["v"]),
     "object": Decoder._object,
     "call": Decoder._object,
 }

@@ -16,21 +16,14 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
-from nbserve.bundle import pretrained
-from nbserve.bundle.structure import CALLS, bare_module, global_path, home, is_module, kind_of
+from nbserve.bundle import forms, pretrained
+from nbserve.bundle.forms import Unencodable
+from nbserve.bundle.structure import bare_module, global_path, home, is_module, kind_of, may_call
 
 __all__ = ["Encoder", "Reference", "Shared", "Unencodable"]
 
 Reference = Callable[[Any], str | None]
 """A class, function or module of the user -> "handler:Net"; None where it has a name of its own or none at all."""
-
-
-class Unencodable(Exception):
-    """`obj`, at `path` inside the value, has no form here; `reason` completes "X cannot be shipped: ..."."""
-
-    def __init__(self, obj: Any, path: str, reason: str) -> None:
-        super().__init__(f"{path}: {reason}")
-        self.obj, self.path, self.reason = obj, path, reason
 
 
 class Shared:
@@ -39,6 +32,8 @@ class Shared:
     def __init__(self) -> None:
         self.slots: dict[int, tuple[str, int]] = {}
         self.keep: list[Any] = []
+        self.plans: dict[tuple[str, int], tuple[str, Any]] = {}
+        """(device, address) of a tensor's memory -> the value whose weights file holds it, and its WeightsPlan."""
 
 
 class Encoder:
@@ -51,11 +46,13 @@ class Encoder:
         self.name = name
         self.weights: Any = None
         self.arrays: dict[str, Any] = {}
+        self.files: dict[str, bytes] = {}
         self.folders: dict[str, Any] = {}
         self.used: set[str] = set()
         self.globals: set[str] = set()
         """Modules that reading needs."""
         self._shared, self._reference = shared, reference
+        self._plans: dict[tuple[str, int], tuple[str, Any]] = {}
         self._slots: dict[int, tuple[str, int]] = {}
         self._keep: list[Any] = []
         self._open: set[int] = set()
@@ -64,21 +61,25 @@ class Encoder:
     def encode(self, obj: Any) -> Any:
         """The value's tree. Raises Unencodable; nothing is remembered as shared then."""
         try:
-            doc = self._encode(obj, "")
+            doc = self.part(obj, "")
         except RecursionError:
             raise Unencodable(obj, "", "it is nested too deeply") from None
         self._shared.slots.update(self._slots)
+        self._shared.plans.update(self._plans)
         self._shared.keep += self._keep  # ids stay theirs while these live
         return doc
 
-    def _encode(self, obj: Any, path: str) -> Any:
+    def part(self, obj: Any, path: str) -> Any:
+        """The tree of something inside the value, at `path`."""
         kind = type(obj)
-        if obj is None or kind in (bool, int, str):
+        if obj is None or kind in (bool, int):
             return obj
+        if kind is str:
+            return obj if obj.isascii() or not _has_surrogates(obj) else {"$": "str", "v": _surrogates(obj)}
         if kind is float:
             return obj if math.isfinite(obj) else {"$": "float", "v": repr(obj)}
         if kind is complex:
-            return {"$": "complex", "v": [self._encode(obj.real, path), self._encode(obj.imag, path)]}
+            return {"$": "complex", "v": [self.part(obj.real, path), self.part(obj.imag, path)]}
         if kind is bytes:
             return {"$": "bytes", "v": base64.b64encode(obj).decode()}
         if (named := self._named(obj, path)) is not None:
@@ -87,6 +88,8 @@ class Encoder:
 
     def _once(self, obj: Any, path: str) -> Any:
         """Things with an identity: the second time they are a reference."""
+        if type(obj) in _MUTABLE and (name := self._reference(obj)) is not None:
+            return {"$": "global", "v": name}  # a literal of handler.py
         found = self._slots.get(id(obj)) or self._shared.slots.get(id(obj))
         if found is not None:
             if id(obj) in self._open:
@@ -102,7 +105,13 @@ class Encoder:
         writer = _WRITERS.get(type(obj))
         if writer is not None:
             return writer(self, obj, path)
-        return self._library(obj, path) or self._object(obj, path)
+        return self._library(obj, path) or self._form(obj, path) or self._object(obj, path)
+
+    def _form(self, obj: Any, path: str) -> dict[str, Any] | None:
+        self._open.add(id(obj))
+        found = forms.write(obj, path, self)
+        self._open.discard(id(obj))
+        return found
 
     def _named(self, obj: Any, path: str) -> dict[str, Any] | None:
         """Classes, functions and modules, by name."""
@@ -110,9 +119,9 @@ class Encoder:
             reference = self._reference(obj)
             self.globals.add(reference or obj.__name__)
             return {"$": "module", "v": reference or obj.__name__}
-        if isinstance(obj, (type, types.FunctionType, types.BuiltinFunctionType)):
+        if isinstance(obj, _NAMED):
             owner = getattr(obj, "__self__", None)
-            if owner is not None and not isinstance(owner, types.ModuleType):
+            if owner is not None and not isinstance(owner, (types.ModuleType, type)):
                 return None  # a built-in method
             reference = self._reference(obj) or global_path(obj)
             if reference is None:
@@ -122,22 +131,36 @@ class Encoder:
             self.globals.add(reference.partition(":")[0])
             return {"$": "global", "v": reference}
         if isinstance(obj, enum.Enum):
-            return {"$": "enum", "class": self._class(type(obj), path), "v": obj.name}
+            cls = self.class_path(type(obj), path)
+            if type(obj).__members__.get(str(obj.name)) is obj:
+                return {"$": "enum", "class": cls, "v": obj.name}
+            return {"$": "flag", "class": cls, "v": self.part(obj.value, path)}
         return None
 
-    def _class(self, cls: type, path: str) -> str:
+    def class_path(self, cls: type, path: str) -> str:
+        """ "module:Class"; raises Unencodable."""
         named = self._named(cls, path)
         assert named is not None
         return str(named["v"])
 
+    def is_own(self, cls: type) -> bool:
+        """Is it a class of the notebook?"""
+        return self._reference(cls) is not None
+
+    def add_file(self, extension: str, data: bytes) -> str:
+        """A file beside the tree; its name."""
+        file = f"data/{self.name}.{len(self.files)}.{extension}"
+        self.files[file] = data
+        return file
+
     def _items(self, kind: str, obj: Any, path: str) -> dict[str, Any]:
         self._open.add(id(obj))
-        items = [self._encode(item, f"{path}[{index}]") for index, item in enumerate(obj)]
+        items = [self.part(item, f"{path}[{index}]") for index, item in enumerate(obj)]
         self._open.discard(id(obj))
         return {"$": kind, "v": items}
 
     def _list(self, obj: list[Any], path: str) -> list[Any]:
-        return [self._encode(item, f"{path}[{index}]") for index, item in enumerate(obj)]
+        return [self.part(item, f"{path}[{index}]") for index, item in enumerate(obj)]
 
     def _set(self, obj: Any, path: str) -> dict[str, Any]:
         # The order of a set is chance: a fixed one gives equal digests.
@@ -146,25 +169,25 @@ class Encoder:
     def _dict(self, obj: dict[Any, Any], path: str) -> dict[str, Any]:
         ordered = type(obj) is OrderedDict
         if not ordered and all(type(key) is str and not key.startswith("$") for key in obj):
-            return {key: self._encode(value, _step(path, key)) for key, value in obj.items()}
+            return {key: self.part(value, _step(path, key)) for key, value in obj.items()}
         return {"$": "odict" if ordered else "dict", "v": self._pairs(obj, path)}
 
     def _pairs(self, obj: Any, path: str) -> list[list[Any]]:
-        return [[self._encode(key, f"{path} key"), self._encode(value, _step(path, key))] for key, value in obj.items()]
+        return [[self.part(key, f"{path} key"), self.part(value, _step(path, key))] for key, value in obj.items()]
 
     def _method(self, obj: types.MethodType, path: str) -> dict[str, Any]:
-        owner = self._encode(obj.__self__, path + ".__self__")
+        owner = self.part(obj.__self__, path + ".__self__")
         cls = obj.__self__ if isinstance(obj.__self__, type) else type(obj.__self__)
         if getattr(getattr(cls, obj.__name__, None), "__func__", getattr(cls, obj.__name__, None)) is obj.__func__:
             return {"$": "method", "self": owner, "v": obj.__name__}
-        return {"$": "method", "self": owner, "func": self._encode(obj.__func__, path + ".__func__")}
+        return {"$": "method", "self": owner, "func": self.part(obj.__func__, path + ".__func__")}
 
     def _partial(self, obj: Any, path: str) -> dict[str, Any]:
         return {
             "$": "partial",
-            "func": self._encode(obj.func, path + ".func"),
-            "args": [self._encode(arg, f"{path}.args[{index}]") for index, arg in enumerate(obj.args)],
-            "kwargs": [[key, self._encode(arg, f"{path}.{key}")] for key, arg in obj.keywords.items()],
+            "func": self.part(obj.func, path + ".func"),
+            "args": [self.part(arg, f"{path}.args[{index}]") for index, arg in enumerate(obj.args)],
+            "kwargs": [[key, self.part(arg, f"{path}.{key}")] for key, arg in obj.keywords.items()],
         }
 
     def _library(self, obj: Any, path: str) -> dict[str, Any] | None:
@@ -172,20 +195,18 @@ class Encoder:
         torch, numpy = sys.modules.get("torch"), sys.modules.get("numpy")
         if torch is not None:
             if isinstance(obj, torch.Tensor):
-                return self._tensor(obj, path)
+                return self._form(obj, path) or self._tensor(obj, path)
             if isinstance(obj, torch.dtype):
                 return {"$": "torch.dtype", "v": str(obj).removeprefix("torch.")}
             if isinstance(obj, torch.device):
                 return {"$": "torch.device", "v": str(obj)}
-            if isinstance(obj, torch.jit.ScriptModule):
-                raise Unencodable(obj, path, "it is a ScriptModule; capture the module it was made from")
         if numpy is not None:
-            if type(obj) in (numpy.ndarray, numpy.memmap):
+            if type(obj) in (numpy.ndarray, numpy.memmap) and obj.dtype.kind != "O":
                 return self._array(obj, path)
             if isinstance(obj, numpy.generic):
                 return {"$": "scalar", "dtype": obj.dtype.str, "v": base64.b64encode(obj.tobytes()).decode()}
-            if isinstance(obj, numpy.dtype) and obj.names is None and obj.subdtype is None:
-                return {"$": "dtype", "v": obj.str}
+            if isinstance(obj, numpy.dtype) and obj.kind != "T":
+                return {"$": "dtype", "v": forms.descr_of(obj)}
         if pretrained.is_pretrained(obj):
             return self._pretrained(obj, path)
         return None
@@ -197,10 +218,18 @@ class Encoder:
 
         if reason := weights.why_not(obj):
             raise Unencodable(obj, path, reason)
-        if self.weights is None:
-            self.weights = weights.WeightsPlan()
         self.globals.add("torch")
-        node: dict[str, Any] = self.weights.add(_key(path), obj)
+        memory = (str(obj.device), obj.untyped_storage().data_ptr() if obj.numel() else 0)
+        holder, plan = self._shared.plans.get(memory, ("", None))
+        if plan is None:
+            plan = self.weights = self.weights or weights.WeightsPlan()
+            if memory[1]:
+                self._plans[memory] = self.name, plan
+        node: dict[str, Any] = plan.add(_key(path), obj)
+        if holder:
+            plan.lend()
+            self.used.add(holder)
+            node["in"] = f"weights/{holder}.safetensors"
         node["$"] = "parameter" if isinstance(obj, torch.nn.Parameter) else "tensor"
         if obj.requires_grad and obj.is_leaf:
             node["grad"] = True
@@ -215,17 +244,19 @@ class Encoder:
 
         if obj.dtype.hasobject:
             raise Unencodable(obj, path, "it is an array of Python objects; make it numeric, or a list (`.tolist()`)")
+        self.globals.add("numpy")
+        if path and obj.nbytes <= forms.INLINE_BYTES:
+            return forms.array_node(obj)
         file = f"data/{self.name}.npy" if not path else f"data/{self.name}.{len(self.arrays)}.npy"
         self.arrays[file] = numpy.asarray(obj)
-        self.globals.add("numpy")
         return {"$": "array", "file": file}
 
     def _pretrained(self, obj: Any, path: str) -> dict[str, Any]:
         folder = f"data/{self.name}" if not path else f"data/{self.name}.{len(self.folders)}"
         self.folders[folder] = obj
         self.globals.add("transformers")
-        node = {"$": "pretrained", "class": self._class(type(obj), path), "folder": folder}
-        node.update(pretrained.describe(obj, lambda buffer, at: self._encode(buffer, f"{path}.{at}")))
+        node = {"$": "pretrained", "class": self.class_path(type(obj), path), "folder": folder}
+        node.update(pretrained.describe(obj, lambda buffer, at: self.part(buffer, f"{path}.{at}")))
         return node
 
     def _object(self, obj: Any, path: str) -> dict[str, Any]:
@@ -237,7 +268,7 @@ class Encoder:
         if isinstance(reduced, str):
             if found := home(obj, reduced):
                 self.globals.add(found.partition(":")[0])
-                return {"$": "global", "v": found}
+                return {"$": "named", "v": found}
             raise Unencodable(obj, path, f"{_article(obj)} that is known by the name {reduced} only")
         parts: list[Any] = [*reduced, None, None, None]
         func, args, state, items, pairs = parts[:5]
@@ -249,13 +280,21 @@ class Encoder:
             cls, args, kwargs = args
         elif func is copyreg.__newobj__:  # type: ignore[attr-defined]
             cls, args = args[0], args[1:]
-        elif (called := global_path(func)) in CALLS:
+        elif (called := self._callable(func)) is not None:
             node = {"$": "call", "v": called}
             return self._filled(node, obj, args, {}, state, items, pairs, path)
         else:
             raise Unencodable(obj, path, f"{_article(obj)}, which can only be made by a call")
-        node = {"$": "object", "class": self._class(cls, path)}
+        node = {"$": "object", "class": self.class_path(cls, path)}
         return self._filled(node, obj, args, kwargs, state, items, pairs, path)
+
+    def _callable(self, func: Any) -> str | None:
+        """What may be called to make an object: one of CALLS, or what the notebook wrote in its `__reduce__`."""
+        path = global_path(func)
+        if may_call(path):
+            self.globals.add(str(path).partition(":")[0])
+            return path
+        return self._reference(func) if isinstance(func, (type, types.FunctionType)) else None
 
     def _filled(
         self,
@@ -270,29 +309,37 @@ class Encoder:
     ) -> dict[str, Any]:
         self._open.add(id(obj))
         if args:
-            node["args"] = [self._encode(arg, f"{path}.args[{index}]") for index, arg in enumerate(args)]
+            node["args"] = [self.part(arg, f"{path}.args[{index}]") for index, arg in enumerate(args)]
         if kwargs:
-            node["kwargs"] = [[key, self._encode(arg, f"{path}.{key}")] for key, arg in kwargs.items()]
+            node["kwargs"] = [[key, self.part(arg, f"{path}.{key}")] for key, arg in kwargs.items()]
         self._open.discard(id(obj))
         if state is not None:
             self._state(node, obj, state, path)
         if items is not None:
-            node["items"] = [self._encode(item, f"{path}[{index}]") for index, item in enumerate(items)]
+            node["items"] = [self.part(item, f"{path}[{index}]") for index, item in enumerate(items)]
         if pairs is not None:
             node["pairs"] = [
-                [self._encode(key, f"{path} key"), self._encode(value, _step(path, key))] for key, value in pairs
+                [self.part(key, f"{path} key"), self.part(value, _step(path, key))] for key, value in pairs
             ]
         return node
 
     def _state(self, node: dict[str, Any], obj: Any, state: Any, path: str) -> None:
         if type(state) is not dict or not all(type(key) is str for key in state):
-            node["other_state"] = self._encode(state, path)
+            node["other_state"] = self.part(state, path)
             return
         if is_module(obj):
             bare = bare_module()
             state = {key: value for key, value in state.items() if not _is_bare(bare, key, value)}
-        node["state"] = {key: self._encode(value, f"{path}.{key}") for key, value in state.items()}
+        node["state"] = {key: self.part(value, f"{path}.{key}") for key, value in state.items()}
 
+
+_NAMED = (
+    type,
+    types.FunctionType,
+    types.BuiltinFunctionType,
+    types.MethodDescriptorType,
+    types.WrapperDescriptorType,
+)
 
 _WRITERS: dict[type, Callable[[Encoder, Any, str], Any]] = {
     list: Encoder._list,
@@ -303,9 +350,16 @@ _WRITERS: dict[type, Callable[[Encoder, Any, str], Any]] = {
     frozenset: Encoder._set,
     bytearray: lambda self, obj, path: {"$": "bytearray", "v": base64.b64encode(obj).decode()},
     types.MethodType: Encoder._method,
+    types.BuiltinMethodType: lambda self, obj, path: {
+        "$": "method",
+        "self": self.part(obj.__self__, path + ".__self__"),
+        "v": obj.__name__,
+    },
     functools.partial: Encoder._partial,
 }
 
+
+_MUTABLE = (list, dict, set, bytearray)
 
 _TELLING = ("training", "_parameters", "_buffers", "_modules")
 
@@ -315,6 +369,14 @@ def _is_bare(bare: dict[str, Any], key: str, value: Any) -> bool:
     if key not in bare or key in _TELLING:
         return False
     return type(value) is type(bare[key]) and not value and not bare[key]
+
+
+def _has_surrogates(text: str) -> bool:
+    return any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def _surrogates(text: str) -> str:
+    return base64.b64encode(text.encode("utf-8", "surrogatepass")).decode()
 
 
 def _key(path: str) -> str:

@@ -13,7 +13,6 @@ Opened by the gateway (never loaded there), loaded by workers, written by `captu
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import linecache
 import os
@@ -27,6 +26,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from nbserve.bundle.digests import digest_of, file_digest, link, twins
 from nbserve.bundle.manifest import Manifest, Provenance, locate_in
 from nbserve.bundle.proof import Sample, dump_sample, parse_sample
 from nbserve.bundle.values import LoadOptions, load_options, read_manifest
@@ -35,7 +35,6 @@ from nbserve.errors import BundleError
 __all__ = ["Bundle", "Content", "Loaded", "write_bundle"]
 
 _UNHASHED = ("manifest.json", "provenance.json", "sample.json")
-_READ_BYTES = 4 * 1024 * 1024
 
 
 class Loaded(NamedTuple):
@@ -74,10 +73,13 @@ class Bundle:
             bundle.check()
         return bundle
 
-    def check(self) -> None:
-        """Raises BundleError naming the first file that is not what the manifest says, or that it does not know."""
+    def check(self, digest: Callable[[Path], str] = file_digest) -> None:
+        """Raises BundleError naming the first file that is not what the manifest says, or that it does not know.
+
+        digest: of a file, for who checks many bundles and remembers (digests.Digests).
+        """
         for file, expected in self.manifest.files.items():
-            if _file_digest(self.path / file) != expected:
+            if digest(self.path / file) != expected:
                 raise BundleError(
                     f"{self.path}: {file} was changed after the bundle was written", hint="capture it again"
                 )
@@ -144,7 +146,8 @@ def write_bundle(
 ) -> Bundle:
     """Write `root/<name>-<digest12>`, or use the one that is there; sample and provenance become the new ones.
 
-    All is written to a temporary name beside it, synced, and renamed: a bundle is whole or not there.
+    All is written to a temporary name beside it, synced, and renamed: a bundle is whole or not there. Large files that
+    another bundle under `root` has are not written again but linked.
     Raises BundleError where the disk refuses.
     """
     try:
@@ -172,13 +175,16 @@ def _write(
     for folder, save in content.folders.items():
         (temporary / folder).mkdir(parents=True)
         save(temporary / folder)
-    digests = {file: _file_digest(temporary / file) for file in _files(temporary)}
-    digests |= {file: _digest(chunks()) for file, chunks in content.files.items()}
+    digests = {file: file_digest(temporary / file) for file in _files(temporary)}
+    digests |= {file: digest_of(chunks()) for file, chunks in content.files.items()}
     manifest = msgspec.structs.replace(manifest, files=dict(sorted(digests.items())))
     target = root / f"{manifest.name}-{manifest.digest()[:12]}"
     if not (target / "manifest.json").is_file():
-        for file, chunks in content.files.items():
-            _write_file(temporary / file, chunks())
+        there = twins(root, set(digests.values()))
+        for file, digest in digests.items():
+            linked = digest in there and link(there[digest], temporary / file)
+            if not linked and file in content.files:
+                _write_file(temporary / file, content.files[file]())
         _write_file(temporary / "manifest.json", [_pretty(manifest)])
         _write_sides(temporary, provenance, sample)
         for path in [*(temporary / file for file in _files(temporary)), *_folders(temporary)]:
@@ -220,18 +226,6 @@ def _sync(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def _digest(chunks: Iterator[bytes | memoryview]) -> str:
-    digest = hashlib.sha256()
-    for chunk in chunks:
-        digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return _digest(iter(lambda: file.read(_READ_BYTES), b""))
 
 
 def _files(root: Path) -> list[str]:

@@ -9,9 +9,10 @@ The tree is JSON. What JSON has stands for itself; all else is an object with th
 
     tuple set frozenset bytes bytearray complex float(nan, inf) dict(odd keys) odict   containers and numbers
     tensor array scalar dtype device                                                   torch and numpy
-    global module method partial enum                                                  things that have a name
+    global named module method partial enum flag                                       things that have a name
     object                                                                             class, args, state
     call                                                                               one of CALLS and its arguments
+    sparse quantized subclass script parametrized generator objects proxy zone         see `forms.py`
     pretrained                                                                         a save_pretrained folder
     ref                                                                                something met before
 
@@ -26,7 +27,7 @@ import sys
 import types
 from typing import Any
 
-__all__ = ["CALLS", "bare_module", "find", "global_path", "home", "is_module", "kind_of"]
+__all__ = ["CALLS", "bare_module", "find", "global_path", "home", "is_module", "kind_of", "may_call"]
 
 CALLS = {
     "_codecs:encode",
@@ -49,12 +50,54 @@ CALLS = {
     "pathlib:PurePosixPath",
     "pathlib:PureWindowsPath",
     "re:_compile",
+    "random:Random",
+    "types:SimpleNamespace",
+    "numpy._core.multiarray:_reconstruct",
+    "numpy.ma.core:_mareconstruct",
+    "numpy.random._pickle:__bit_generator_ctor",
+    "numpy.random._pickle:__generator_ctor",
+    "numpy.random._pickle:__randomstate_ctor",
+    "numpy.random.bit_generator:__pyx_unpickle_SeedSequence",
+    "pandas._libs.arrays:__pyx_unpickle_NDArrayBacked",
+    "pandas._libs.internals:_unpickle_block",
+    "pandas._libs.tslibs.nattype:_nat_unpickle",
+    "pandas._libs.tslibs.timedeltas:_timedelta_unpickle",
+    "pandas._libs.tslibs.timestamps:_unpickle_timestamp",
+    "pandas.core.indexes.base:_new_Index",
+    "pandas.core.indexes.datetimes:_new_DatetimeIndex",
+    "pandas.core.indexes.interval:_new_IntervalIndex",
+    "pandas.core.indexes.period:_new_PeriodIndex",
+    "pandas.core.internals.managers:BlockManager",
+    "pandas.core.internals.managers:SingleBlockManager",
+    "pandas:Interval",
+    "pandas:Period",
+    "pandas:StringDtype",
+    "sklearn.linear_model._sgd_fast:Hinge",
+    "sklearn.linear_model._sgd_fast:SquaredHinge",
+    "sklearn.linear_model._sgd_fast:ModifiedHuber",
+    "sklearn.linear_model._sgd_fast:EpsilonInsensitive",
+    "sklearn.linear_model._sgd_fast:SquaredEpsilonInsensitive",
+    "sklearn.metrics._dist_metrics:newObj",
+    "sklearn.neighbors._ball_tree:newObj",
+    "sklearn.neighbors._kd_tree:newObj",
+    "sklearn.tree._tree:Tree",
     "torch:Size",
     "uuid:UUID",
     "builtins:range",
     "builtins:slice",
 }
-"""Reductions that are calls of these: no side effects worth the name. Everything else that calls is refused."""
+"""Reductions that are calls of these: no side effects worth the name. Everything else that calls is refused.
+
+Reviewed against every estimator of scikit-learn 1.9 that can be fitted to plain numbers, and the indexes, arrays and
+scalars of pandas 3.1.
+"""
+_CALL_MODULES = ("ipaddress:", "pandas._libs.tslibs.offsets:", "sklearn._loss._loss:")
+"""Modules that hold nothing but such classes."""
+
+
+def may_call(path: str | None) -> bool:
+    """Is this one of the calls that a bundle may make?"""
+    return path is not None and (path in CALLS or path.startswith(_CALL_MODULES))
 
 
 def global_path(obj: Any) -> str | None:
@@ -63,6 +106,9 @@ def global_path(obj: Any) -> str | None:
     if module == "__main__":
         return None
     if not module:
+        owner = getattr(obj, "__objclass__", None) or getattr(obj, "__self__", None)
+        if isinstance(owner, type) and (held := global_path(owner)) is not None:  # str.lower, dict.fromkeys
+            return f"{held}.{obj.__name__}" if find(f"{held}.{obj.__name__}") == obj else None
         return home(obj, obj.__name__) if isinstance(obj, types.BuiltinFunctionType) else None
     # torch.relu says that it is torch's _VariableFunctionsClass.relu: the short name helps.
     for name in (getattr(obj, "__qualname__", ""), getattr(obj, "__name__", "")):

@@ -83,8 +83,14 @@ class WeightsPlan:
         self._tensors.append((key, tensor.detach(), node))
         return node
 
+    def lend(self) -> None:
+        """Another value has tensors on the same memory: readers keep the mapping for it."""
+        for _, _, node in self._tensors:
+            node["lent"] = True
+
     def finish(self) -> int:
-        """Decide what is stored; returns its size in bytes."""
+        """Decide what is stored; returns its size in bytes. Again after more was added."""
+        self._pieces = []
         for group in _overlapping(self._tensors):
             self._pieces.append(_store_one(*group[0]) if len(group) == 1 else _store_shared(group))
         # Whole multiples of 64 first: the large ones stay aligned, odd ones cannot push them off.

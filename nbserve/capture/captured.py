@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nbserve.bundle.ambient import snapshot
 from nbserve.bundle.folder import Bundle, Content, write_bundle
 from nbserve.bundle.manifest import EntryRecord, HandlerRecord, Kind, Manifest, Provenance, Span
 from nbserve.bundle.proof import Sample
@@ -128,18 +129,24 @@ def _module_target(walker: Walker, module: Any, namespace: dict[str, Any], sampl
 
 
 def _collect(walker: Walker, name: str, handler: HandlerRecord, target: Any) -> Captured:
-    accessor = "value"
-    while accessor in walker.graph.nodes:
-        accessor += "_"
+    accessor = walker.graph.free("value")
     nodes = walker.graph.ordered(handler.name)
     if accessor != "value":
         for node in nodes:
             if node.how in ("value", "pickle (live only)") and f'value("{node.name}")' in node.text:
                 node.text = node.text.replace("= value(", f"= {accessor}(")
-    source, spans = walker.graph.render(handler.name, accessor=accessor, future=walker.future)
+    walker.saver.close()
+    packages = walker.imports.roots
+    texts = [node.text for node in nodes] + [data.decode(errors="replace") for data in walker.imports.files.values()]
+    filtered = walker.cells.mention("warnings") and walker.cells.mention("error")
+    surroundings, notes = snapshot(packages, texts, filtered=filtered)
+    walker.warnings += notes
+    source, spans = walker.graph.render(
+        handler.name, accessor=accessor, future=walker.sources.future, ambient=surroundings
+    )
     used = {node.name for node in nodes}
     values = {key: record for key, record in walker.saver.records.items() if key in used}
-    requirements = distributions_of(walker.roots)
+    requirements = distributions_of(walker.imports.roots)
     manifest = Manifest(
         name=name,
         handler=handler,
@@ -153,7 +160,7 @@ def _collect(walker: Walker, name: str, handler: HandlerRecord, target: Any) -> 
         name=name,
         kind=handler.kind,
         target=target,
-        entries=[_entry(node, walker) for node in [*nodes, *files]],
+        entries=[*(_entry(node, walker) for node in [*nodes, *files]), *_ambient_entries(handler.name, surroundings)],
         warnings=list(dict.fromkeys(walker.warnings)),
         handler_source=source,
         values={key: walker.saver.objects[key] for key in values},
@@ -164,14 +171,21 @@ def _collect(walker: Walker, name: str, handler: HandlerRecord, target: Any) -> 
 
 
 def _entry(node: Node, walker: Walker) -> Entry:
-    size = node.bytes or len(walker.local_files.get(node.name, b"")) or len(node.text)
+    size = node.bytes or len(walker.imports.files.get(node.name, b"")) or len(node.text)
     return Entry(node.name, node.how, node.where, size, node.chain, node.note)
+
+
+def _ambient_entries(target: str, surroundings: dict[str, Any]) -> list[Entry]:
+    return [
+        Entry(f"{key} (setting)", "source", "", len(repr(value)), (target, key), f"{value!r}")
+        for key, value in surroundings.items()
+    ]
 
 
 def _content(walker: Walker, values: dict[str, Any], source: str, requirements: list[str]) -> Content:
     wanted = {file for record in values.values() for file in record.files}
     texts = {"handler.py": source.encode(), "requirements.txt": "".join(f"{each}\n" for each in requirements).encode()}
-    texts |= {f"modules/{place}": data for place, data in walker.local_files.items()}
+    texts |= {f"modules/{place}": data for place, data in walker.imports.files.items()}
     files = {file: chunks for file, chunks in walker.saver.content.files.items() if file in wanted}
     files |= {file: _fixed(data) for file, data in texts.items()}
     folders = {folder: save for folder, save in walker.saver.content.folders.items() if folder in wanted}

@@ -95,8 +95,8 @@ class Cells:
 
     def find_class(self, cls: type) -> Found | None:
         """The class statement with the live class's methods; for a class without methods, the latest of its name."""
-        codes = [function.__code__ for function in own_functions(cls).values()]
-        codes = [code for code in codes if not code.co_filename.startswith("<string>")]
+        written = (each for each in own_functions(cls).values() if each.__module__ == cls.__module__)  # not by enum
+        codes = [each.__code__ for each in written if not each.__code__.co_filename.startswith("<string>")]
         flags = future_flags(codes[0]) if codes else 0
         best: tuple[int, Found | None] = (0, None)
         for cell in self._candidates(codes[0].co_filename if codes else None):
@@ -131,6 +131,10 @@ class Cells:
                     if (alias.asname or alias.name) == name:
                         return node.module, alias.name
         return None
+
+    def mention(self, word: str) -> bool:
+        """Is the word in any cell?"""
+        return any(word in cell.source for cell in self._cells)
 
     def locate(self, filename: str, line: int) -> str | None:
         """Place in a traceback -> "In[5], line 3"; None for files that are no cell's."""

@@ -7,6 +7,7 @@ factory; parts whose live value is another than the text says (defaults, data of
 from __future__ import annotations
 
 import ast
+import contextlib
 from collections.abc import Mapping
 from types import CodeType
 from typing import NamedTuple
@@ -106,5 +107,17 @@ def annotation_names(node: ast.AST) -> set[str]:
     for each in ast.walk(node):
         for annotation in (getattr(each, "annotation", None), getattr(each, "returns", None)):
             if isinstance(annotation, ast.expr):
-                found |= {one.id for one in ast.walk(annotation) if isinstance(one, ast.Name)}
+                found |= _names_in(annotation)
+    return found
+
+
+def _names_in(annotation: ast.AST) -> set[str]:
+    """Names, also those in annotations (or parts of one) that are text."""
+    found: set[str] = set()
+    for each in ast.walk(annotation):
+        if isinstance(each, ast.Name):
+            found.add(each.id)
+        elif isinstance(each, ast.Constant) and isinstance(each.value, str):
+            with contextlib.suppress(SyntaxError, ValueError):
+                found |= _names_in(ast.parse(each.value, mode="eval").body)
     return found

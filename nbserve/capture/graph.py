@@ -7,9 +7,9 @@ node needs when its line runs, soft ones what it needs when it is called.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from nbserve.bundle.manifest import Span
 from nbserve.errors import CaptureError
@@ -104,8 +104,14 @@ class Graph:
                 todo += before[name]
         return False
 
-    def render(self, target: str, *, accessor: str, future: bool) -> tuple[str, list[Span]]:
-        """handler.py and its source map."""
+    def free(self, name: str) -> str:
+        """The name, or one like it that no captured global has."""
+        while name in self.nodes:
+            name += "_"
+        return name
+
+    def render(self, target: str, *, accessor: str, future: bool, ambient: Mapping[str, Any]) -> tuple[str, list[Span]]:
+        """handler.py and its source map. ambient: arguments of the call that sets them; {} for none."""
         nodes = self.ordered(target)
         imports = sorted(
             {line for node in nodes if node.how in ("import", "module file") for line in node.text.splitlines()}
@@ -117,7 +123,12 @@ class Graph:
         reads_values = any(node.how in ("value", "pickle (live only)") for node in rest)
         if reads_values:
             imports.append("from nbserve.bundle import open_values")
+        setter = self.free("ambient")
+        if ambient:
+            imports.append(f"from nbserve.bundle import ambient{f' as {setter}' if setter != 'ambient' else ''}")
         lines += [*sorted(imports, key=_import_order), ""]
+        if ambient:
+            lines += [f"{setter}(", *(f"    {key}={value!r}," for key, value in ambient.items()), ")", ""]
         if reads_values:
             lines += [f"{accessor} = open_values(__file__)", ""]
         spans: list[Span] = []

@@ -6,10 +6,11 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["MAX_CHARS", "NotLiteral", "literal"]
+__all__ = ["MAX_CHARS", "MUTABLE", "NotLiteral", "literal", "mutable_parts"]
 
 MAX_CHARS = 2000
 """Longer data is a value: handler.py is for reading."""
+MUTABLE = (list, dict, set, bytearray)
 _LINE = 100
 
 
@@ -28,6 +29,26 @@ def literal(obj: Any, refer: Callable[[Any], str | None] = lambda _obj: None) ->
     return text
 
 
+def mutable_parts(obj: Any) -> list[Any]:
+    """Lists, dicts and sets in plain data, itself included; each once."""
+    found: dict[int, Any] = {}
+    seen: set[int] = set()
+    todo = [obj]
+    while todo:
+        item = todo.pop()
+        kind = type(item)
+        if id(item) in seen or kind not in (list, dict, set, tuple, frozenset, bytearray):
+            continue
+        seen.add(id(item))
+        if kind in MUTABLE:
+            found[id(item)] = item
+        if kind is dict:
+            todo += [*item, *item.values()]
+        elif kind is not bytearray:
+            todo += item
+    return list(found.values())
+
+
 class _Text:
     def __init__(self, refer: Callable[[Any], str | None]) -> None:
         self._refer = refer
@@ -40,6 +61,8 @@ class _Text:
             return self._spend(repr(obj))
         if kind is float:
             return self._spend(repr(obj) if math.isfinite(obj) else f'float("{obj}")')
+        if depth and kind in MUTABLE and (name := self._refer(obj)) is not None:
+            return self._spend(name)
         if kind in (list, tuple, dict, set, frozenset):
             return self._container(obj, kind, depth)
         name = self._refer(obj)

@@ -52,10 +52,14 @@ def closed_over(function: types.FunctionType, own: str) -> dict[str, Any]:
             held = cell.cell_contents
         except ValueError:
             continue
-        itself = variable == own and callable(held) and inspect.unwrap(held) is function
+        itself = variable == own and callable(held) and (held is function or inspect.unwrap(held) is function)
         if not itself:
             found[variable] = held
     return found
+
+
+_NAMED_TUPLE = ("_fields", "_field_defaults")
+"""What a NamedTuple is given when it is made."""
 
 
 class ClassData(NamedTuple):
@@ -85,7 +89,7 @@ def class_data(cls: type, definition: ast.ClassDef, names: Mapping[str, Any]) ->
             data.changed[attribute] = value
     known = _names_in(definition)
     for attribute, value in vars(cls).items():
-        hidden = attribute.startswith(("__", "_abc_")) or hasattr(value, "__get__")
+        hidden = attribute.startswith(("__", "_abc_")) or attribute in _NAMED_TUPLE or hasattr(value, "__get__")
         if attribute not in known and not hidden:
             data.changed[attribute] = value
     return data
@@ -96,7 +100,10 @@ def earlier_bases(cls: type, definition: ast.ClassDef, names: Mapping[str, Any])
     found: dict[str, type] = {}
     for expression in definition.bases:
         now = names.get(expression.id) if isinstance(expression, ast.Name) else None
-        if isinstance(now, type) and isinstance(expression, ast.Name) and now not in cls.__mro__:
+        known = (
+            isinstance(now, type) and now is not cls and now in cls.__mro__
+        )  # `class A(A)`: the base is an earlier A
+        if isinstance(expression, ast.Name) and isinstance(now, type) and not known:
             own = next((base for base in cls.__bases__ if base.__name__ == expression.id), None)
             if own is not None:
                 found[expression.id] = own

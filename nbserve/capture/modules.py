@@ -96,7 +96,7 @@ def pinned(distribution: str) -> str:
 
 
 def files_of(root: str) -> dict[str, Path]:
-    """Files of a local top-level module or package, by their place under `modules/`."""
+    """Files of a local top-level module or package, data that lies in it included, by their place under `modules/`."""
     module = sys.modules[root]
     if not hasattr(module, "__path__"):
         path = _path(module)
@@ -104,7 +104,10 @@ def files_of(root: str) -> dict[str, Path]:
         return {path.name: path}
     found: dict[str, Path] = {}
     for folder in map(Path, module.__path__):
-        for path in sorted(folder.rglob("*.py")):
+        for path in sorted(folder.rglob("*")):
+            hidden = any(part.startswith((".", "__pycache__")) for part in path.relative_to(folder).parts)
+            if hidden or not path.is_file() or path.suffix in (".pyc", ".ipynb"):
+                continue
             found.setdefault(str(Path(root) / path.relative_to(folder)), path)
     return found
 
@@ -141,7 +144,9 @@ def _difference(module: ModuleType, path: Path) -> str:
     for child in nested_codes(code):
         codes.setdefault(child.co_qualname, []).append(child)
     for live in _live_codes(module, path):
-        if not any(code_equal(live, one) for one in codes.get(live.co_qualname, ())):
+        # %autoreload makes methods under a class name of its own.
+        same = codes.get(live.co_qualname) or [each for each in nested_codes(code) if each.co_name == live.co_name]
+        if not any(code_equal(live, one) for one in same):
             return f"{live.co_qualname} was changed"
     for name, value in _constants(source):
         live_value = vars(module).get(name, value)

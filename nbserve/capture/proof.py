@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from nbserve.bundle.proof import Sample
+from nbserve.capture.opened import opened_files
 from nbserve.errors import HandlerError
 from nbserve.handler import Context
 from nbserve.pipeline import Item, Outcome, Pipeline
@@ -42,16 +43,22 @@ def run_sample(
 
     target: `Captured.target` (a bare nn.Module will do for kind "module"). values: the captured data, watched for
     in-place changes, which go to `warn`. locate: `Cells.locate`, for tracebacks.
-    Training flags, random states, grad mode and the current folder are put back. Raises HandlerError carrying the
-    traceback, whose `info.stage` says where.
+    Files that the handler opens go to `warn`, too. Training flags, random states, grad mode and the current folder are
+    put back. Raises HandlerError carrying the traceback, whose `info.stage` says where.
     """
     target = _target(target, kind, payload)
     body, content_type = encode_value(payload)
     watched = dict(values or {})
     before = {key: _fingerprint(value) for key, value in watched.items()}
-    with _restored([*watched.values(), target]):
+    with _restored([*watched.values(), target]), opened_files() as opened:
         _seed(seed)
         outcome = _in_thread_if_async(target, Context(name=name), Item(body, content_type), locate, seed)
+    for file in sorted(opened):
+        size = os.path.getsize(file) if os.path.exists(file) else 0
+        warn(
+            f"the handler opened {_near(file)} ({size:,} bytes), which is not part of the bundle: workers elsewhere do "
+            f"not have it; read it into a variable in a cell"
+        )
     for key, value in watched.items():
         if _fingerprint(value) != before[key]:
             warn(f"{key} was changed in place by the sample run; workers start from the changed {key}")
@@ -67,6 +74,11 @@ def run_sample(
         expected_body=answer.body,
         seed=seed,
     )
+
+
+def _near(file: str) -> str:
+    """Relative to the notebook's folder, where it is in there."""
+    return os.path.relpath(file) if file.startswith(f"{os.getcwd()}/") else file
 
 
 def _target(target: Any, kind: str, payload: Any) -> Any:
@@ -141,7 +153,8 @@ def _seed(seed: int) -> None:
 def _restored(objects: list[Any]) -> Iterator[None]:
     """Training flags of modules in `objects`, random states, grad mode and cwd are put back."""
     torch, numpy = sys.modules.get("torch"), sys.modules.get("numpy")
-    flags = [(module, module.training) for module in _modules(objects)]
+    # A frozen ScriptModule has no such flag.
+    flags = [(module, module.training) for module in _modules(objects) if hasattr(module, "training")]
     python_state = random.getstate()
     numpy_state = numpy.random.get_state() if numpy is not None else None
     torch_state = torch.get_rng_state() if torch is not None else None

@@ -44,6 +44,12 @@ class Saver:
         self.objects: dict[str, Any] = {}
         self._reference = reference
         self._shared = Shared()
+        self._docs: dict[str, Any] = {}
+        self._plans: list[Any] = []
+
+    def holds(self, obj: Any) -> bool:
+        """Is this very object part of a value already?"""
+        return id(obj) in self._shared.slots
 
     def save(self, name: str, obj: Any, chain: Chain, where: Callable[[str], str]) -> Saved:
         """Decide how a value is written. where: name -> cell. Raises CaptureError naming chain, cell and mend."""
@@ -57,18 +63,31 @@ class Saver:
         self.objects[name] = obj
         return saved
 
+    def close(self) -> None:
+        """All is saved: values that share memory are laid out together. Then `content` may be read."""
+        for plan in self._plans:
+            plan.finish()
+        if self._plans:
+            self.content.files.update({file: _fixed(_text(doc)) for file, doc in self._docs.items()})
+
     def _structure(self, name: str, obj: Any, doc: Any, encoder: Encoder) -> Saved:
         size = sum(array.nbytes for array in encoder.arrays.values())
         files = [f"data/{name}.json"]
         if encoder.weights is not None:
             size += encoder.weights.finish()
+            self._plans.append(encoder.weights)
             files.append(f"weights/{name}.safetensors")
             self.content.files[files[-1]] = encoder.weights.chunks
-        text = json.dumps(doc, indent=1 if len(str(doc)) < 100_000 else None).encode() + b"\n"
-        self.content.files[files[0]] = lambda: iter((text,))
+        text = _text(doc)
+        self.content.files[files[0]] = _fixed(text)
+        self._docs[files[0]] = doc
         for file, array in encoder.arrays.items():
             files.append(file)
             self.content.files[file] = _array_chunks(array)
+        for file, data in encoder.files.items():
+            files.append(file)
+            size += len(data)
+            self.content.files[file] = _fixed(data)
         for folder, item in encoder.folders.items():
             files.append(folder)
             self.content.folders[folder] = _folder_saver(item)
@@ -80,6 +99,8 @@ class Saver:
 
     def _pickle(self, name: str, obj: Any, chain: Chain, why: Unencodable, where: Callable[[str], str]) -> Saved:
         place = where(chain[-1]) or where(name)
+        if why.refuse:
+            raise refusal(why.obj, (*chain, why.path) if why.path else chain, why.reason, place)
         try:
             data, weights, modules = pickles.dump(obj, self._reference)
         except CaptureError:
@@ -102,6 +123,10 @@ class Saver:
         return Saved(size, set(), modules, live_only=True, note=f"{why.reason}{inside}")
 
 
+def _text(doc: Any) -> bytes:
+    return json.dumps(doc, indent=1 if len(str(doc)) < 100_000 else None).encode() + b"\n"
+
+
 def _what(obj: Any) -> str:
     name = kind_of(obj)
     return f"it is {'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
@@ -116,6 +141,10 @@ def _array_chunks(array: Any) -> Callable[[], Iterator[bytes]]:
         yield buffer.getvalue()
 
     return chunks
+
+
+def _fixed(data: bytes) -> Callable[[], Iterator[bytes]]:
+    return lambda: iter((data,))
 
 
 def _folder_saver(obj: Any) -> Callable[[Path], None]:

@@ -85,6 +85,12 @@ def nested_codes(code: CodeType) -> Iterator[CodeType]:
             yield from nested_codes(const)
 
 
+_COMPREHENSION_NODES: dict[type[ast.AST], str] = {
+    ast.ListComp: "listcomp",
+    ast.SetComp: "setcomp",
+    ast.DictComp: "dictcomp",
+    ast.GeneratorExp: "genexpr",
+}
 _Scope = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
@@ -99,9 +105,11 @@ def _named_nodes(nodes: Sequence[ast.AST], prefix: str) -> Iterator[tuple[str, F
         elif isinstance(node, ast.Lambda):
             yield prefix + "<lambda>", node
             yield from _named_nodes([node.body], f"{prefix}<lambda>.<locals>.")
-        elif isinstance(node, (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)):
-            # Rarely hold definitions; qualified names differ between Python versions there.
-            continue
+        elif type(node) in _COMPREHENSION_NODES:
+            # A scope of its own, as far as this Python does not put it into the one around it (PEP 709).
+            inside = list(ast.iter_child_nodes(node))
+            yield from _named_nodes(inside, f"{prefix}<{_COMPREHENSION_NODES[type(node)]}>.")
+            yield from _named_nodes(inside, prefix)
         else:
             yield from _named_nodes(list(ast.iter_child_nodes(node)), prefix)
 

@@ -1,64 +1,65 @@
 """The walk: from the live handler to everything it refers to, each thing captured in the form that fits it.
 
 Called by `captured.py`. The live objects are the truth; cells are where source is looked up. Every global that captured
-code refers to becomes a node of the graph: an import, source, a literal, or a value.
+code refers to becomes a node of the graph: an import (`importing.py`), source (`sourcing.py`), a literal, or a value.
 """
 
 from __future__ import annotations
 
-import ast
 import builtins
-import collections
 import functools
-import inspect
-import itertools
 import keyword
 import sys
 import types
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeAlias
 
-from nbserve.bundle.structure import global_path
-from nbserve.capture.cells import Cells, Found, own_functions
-from nbserve.capture.definitions import Rendered, annotation_names, render_definition
+from nbserve.capture.cells import Cells
 from nbserve.capture.graph import Graph, Node
-from nbserve.capture.literals import NotLiteral, literal
-from nbserve.capture.live import changed_defaults, class_data, closed_over, earlier_bases
-from nbserve.capture.modules import check_unchanged, files_of, origin
+from nbserve.capture.importing import ATOMS, Imports
+from nbserve.capture.literals import MUTABLE, NotLiteral, literal, mutable_parts
 from nbserve.capture.refusals import NoSource, chain_text, refusal
 from nbserve.capture.savers import Saver
-from nbserve.capture.source import code_equal, future_flags, imported_roots
+from nbserve.capture.sourcing import Sources
 from nbserve.errors import CaptureError
 
-__all__ = ["Walker"]
+__all__ = ["Chain", "Walker"]
 
-_ATOMS = (type(None), bool, int, float, complex, str, bytes)
-_MODULE_NAMES = frozenset({"__name__", "__file__", "__doc__", "__spec__", "__builtins__", "__package__"})
 _MISSING = object()
 
-Chain = tuple[str, ...]
+Chain: TypeAlias = tuple[str, ...]
+"""Names from the handler to something that it needs."""
 
 
 class Walker:
-    """One capture. `bind` is the way in; then `graph`, `saver`, `local_files`, `roots` and `warnings` are read."""
+    """One capture. `bind` is the way in; then `graph`, `saver`, `imports`, `sources` and `warnings` are read."""
 
     def __init__(self, namespace: Mapping[str, Any], cells: Cells) -> None:
         self.namespace, self.cells = namespace, cells
         self.graph = Graph()
         self.saver = Saver(self._reference)
-        self.local_files: dict[str, Any] = {}
-        self.roots: set[str] = set()
-        """Top-level packages that handler.py, the values or the local modules import."""
+        self.imports = Imports(self)
+        self.sources = Sources(self)
         self.warnings: list[str] = []
-        self.future = False
         self._objects: dict[str, Any] = {}
         self._names: dict[int, str] = {}
+        self._inside: dict[int, tuple[str, Any]] = {}
+        """Containers inside a literal, by id -> the global whose literal that is, and the container."""
         self._order = 0
         self._chain: Chain = ()
         self._node: Node | None = None
         self._source_only: set[int] = set()
         """Ids of what must not become a pickle of its own."""
         self._saving: Any = _MISSING
+
+    def capture_target(self, name: str, obj: Any) -> None:
+        """The handler itself. Like bind, but a missing source is an error."""
+        self._source_only.add(id(obj))
+        try:
+            self.bind(name, obj, (name,))
+        except NoSource as exc:
+            raise refusal(exc.obj, (name,), "its source was not found", self.cells.where(name)) from None
 
     def bind(self, name: str, obj: Any, chain: Chain) -> None:
         """Make handler.py's global `name` be `obj`. chain: from the handler to it, itself included.
@@ -75,7 +76,7 @@ class Walker:
         known = self._names.get(id(obj))
         if known is not None:
             self._objects[name] = obj
-            self._add(Node(name, self.graph.nodes[known].how, chain, f"{name} = {known}", hard={known}))
+            self.add(Node(name, self.graph.nodes[known].how, chain, f"{name} = {known}", hard={known}))
             return
         natural = getattr(obj, "__name__", None)
         if (
@@ -83,13 +84,13 @@ class Walker:
             and natural != name
             and isinstance(natural, str)
             and self.namespace.get(natural) is obj
-            and self._is_own(obj)
+            and self.is_own(obj)
         ):
             self.bind(natural, obj, chain)
             self.bind(name, obj, chain)
             return
         self._objects[name] = obj
-        if not isinstance(obj, (*_ATOMS, types.ModuleType)):
+        if not isinstance(obj, (*ATOMS, types.ModuleType)):
             self._names[id(obj)] = name
         outer = self._chain, self._node
         self._chain = chain
@@ -101,7 +102,7 @@ class Walker:
             raise
         finally:
             self._chain, self._node = outer
-        self.graph.nodes[name].order = self._next_order()  # what it needs reads first
+        self.last(self.graph.nodes[name])  # what it needs reads first
 
     def refer(self, obj: Any, hint: str, chain: Chain) -> str:
         """The global that holds `obj`; makes one, named like `hint`, where there is none."""
@@ -115,124 +116,41 @@ class Walker:
         self.bind(name, obj, (*chain, hint))
         return name
 
-    def _next_order(self) -> int:
-        self._order += 1
-        return self._order
+    def holds(self, name: str) -> bool:
+        """Is it a global of handler.py already?"""
+        return name in self._objects
 
-    def _add(self, node: Node) -> Node:
-        node.order = self._next_order()
+    def held(self, name: str) -> Any:
+        """What a global of handler.py is; None where there is none."""
+        return self._objects.get(name)
+
+    def add(self, node: Node) -> Node:
+        """Into the graph, in the order of discovery."""
+        self.last(node)
         node.where = node.where or self.cells.where(node.name)
         self.graph.nodes[node.name] = node
         return node
 
-    def _capture(self, name: str, obj: Any, chain: Chain) -> None:
-        if isinstance(obj, types.ModuleType):
-            self._module(name, obj, chain)
-        elif isinstance(obj, (type, types.FunctionType, functools._lru_cache_wrapper)) and self._is_own(obj):
-            try:
-                self._own(name, obj, chain)
-            except NoSource as exc:
-                if id(obj) in self._source_only or exc.obj is not obj:
-                    raise
-                self._value(name, obj, chain)
-        elif not self._import(name, obj, chain) and not self._literal(name, obj, chain):
-            self._value(name, obj, chain)
+    def last(self, node: Node) -> None:
+        """Behind all that was found so far."""
+        self._order += 1
+        node.order = self._order
 
-    # --- modules and what can be imported
+    def need(self, name: str) -> None:
+        """The node in hand needs this global when its line runs."""
+        if self._node is not None:
+            self._node.hard.add(name)
 
-    def _module(self, name: str, module: types.ModuleType, chain: Chain) -> None:
-        full = module.__name__
-        self._require(module, chain)
-        parent, _, last = full.rpartition(".")
-        if name == full:
-            text = f"import {full}"
-        elif parent and last == name and getattr(sys.modules.get(parent), last, None) is module:
-            text = f"from {parent} import {name}"
-        else:
-            text = f"import {full} as {name}"
-        self._add(Node(name, "import", chain, text))
+    @contextmanager
+    def needed_by(self, node: Node) -> Iterator[None]:
+        """What is found in here is needed by the node's line."""
+        outer, self._node = self._node, node
+        try:
+            yield
+        finally:
+            self._node = outer
 
-    def _submodules(self, name: str, module: types.ModuleType, chains: set[tuple[str, ...]]) -> None:
-        """`import sklearn` does not import sklearn.metrics, which `sklearn.metrics.f1_score` needs."""
-        node = self.graph.nodes[name]
-        for chain in sorted(chains):
-            current: Any = module
-            for part in chain:
-                current = getattr(current, part, None)
-                if not isinstance(current, types.ModuleType):
-                    break
-                full = current.__name__
-                if full.startswith(module.__name__ + ".") and sys.modules.get(full) is current:
-                    line = (
-                        f"import {full}"
-                        if name == full.partition(".")[0]
-                        else f"import {full} as _{full.replace('.', '_')}"
-                    )
-                    if line not in node.text.splitlines():
-                        node.text += f"\n{line}"
-
-    def _require(self, module: types.ModuleType, chain: Chain) -> None:
-        """An imported module: note its distribution, or copy its files where it is the user's own."""
-        root = module.__name__.partition(".")[0]
-        if root in self.roots:
-            return
-        kind = origin(module)
-        if kind == "unknown":
-            raise CaptureError(
-                f"the module {module.__name__} has no file: {chain_text(chain)}",
-                hint="write it to a .py file beside the notebook and import that",
-            )
-        self.roots.add(root)
-        if kind != "local":
-            return
-        check_unchanged(root, chain)
-        for place, path in files_of(root).items():
-            self.local_files[place] = path.read_bytes()
-            node = Node(f"{place}", "module file", chain, where=str(path.name))
-            self.graph.nodes[node.name] = node
-            for other in sorted(imported_roots(path.read_text("utf-8"))):
-                if other in sys.modules:
-                    self._require(sys.modules[other], (*chain, other))
-
-    def _import(self, name: str, obj: Any, chain: Chain) -> bool:
-        """`from m import n`, where that gives this very object."""
-        path = self._importable(obj, name)
-        if path is None:
-            return False
-        module, attribute = path
-        self._require(sys.modules[module], chain)
-        head, _, rest = attribute.partition(".")
-        if not rest:
-            renamed = "" if attribute == name else f" as {name}"
-            self._add(Node(name, "import", chain, f"from {module} import {attribute}{renamed}"))
-        else:
-            holder = getattr(sys.modules[module], head)
-            needed = self.refer(holder, head, chain[:-1])
-            self._add(Node(name, "source", chain, f"{name} = {needed}.{rest}", hard={needed}))
-        return True
-
-    def _importable(self, obj: Any, name: str) -> tuple[str, str] | None:
-        told = self.cells.imported(name)
-        if told is not None and told[0] != "__main__":
-            module = sys.modules.get(told[0])
-            if module is not None and getattr(module, told[1], _MISSING) is obj:
-                return told
-        if isinstance(obj, _ATOMS) or self._is_own(obj):
-            return None
-        path = global_path(obj)
-        if path is None:
-            return None
-        full, _, attribute = path.partition(":")
-        head = attribute.partition(".")[0]
-        # The shortest public home: torch.nn rather than torch.nn.modules.linear.
-        parts = full.split(".")
-        for length in range(1, len(parts)):
-            module = sys.modules.get(".".join(parts[:length]))
-            if getattr(module, head, None) is getattr(sys.modules[full], head):
-                return ".".join(parts[:length]), attribute
-        return full, attribute
-
-    def _is_own(self, obj: Any) -> bool:
+    def is_own(self, obj: Any) -> bool:
         """Is it the notebook's: defined in a cell?"""
         if isinstance(obj, types.FunctionType) and obj.__globals__ is self.namespace:
             return True
@@ -247,207 +165,40 @@ class Walker:
         found = sys.modules.get(module)
         return found is None or vars(found) is self.namespace
 
-    # --- source
-
-    def _own(self, name: str, obj: Any, chain: Chain) -> None:
-        """A function or class of the notebook, or its decorated form."""
-        if isinstance(obj, type):
-            self._class(name, obj, chain)
-            return
-        inner = inspect.unwrap(obj)
-        if inner is not obj and isinstance(inner, types.FunctionType):
-            found = self.cells.find(inner.__code__)
-            if found is not None and getattr(found.definition.node, "decorator_list", None):
-                self._function(name, inner, found, chain, decorators=True)
-                return
-        found = self.cells.find(obj.__code__) if isinstance(obj, types.FunctionType) else None
-        if found is None:
-            raise NoSource(obj)
-        # A decorator that gave back the function itself left nothing but attributes.
-        keep = bool(vars(obj)) and bool(getattr(found.definition.node, "decorator_list", None))
-        self._function(name, obj, found, chain, decorators=keep)
-
-    def _function(
-        self, name: str, function: types.FunctionType, found: Found, chain: Chain, *, decorators: bool
-    ) -> None:
-        node = self._add(Node(name, "source", chain, where=found.cell.label, definition=True))
-        self._node = node
-        environment = function.__globals__
-        definition = found.definition.node
-        assert not isinstance(definition, ast.ClassDef)
-        replace = self._defaults(name, function, definition, environment, chain)
-        free = self._closure(name, function, _def_name(definition), chain)
-        rendered = render_definition(
-            name, found, code=function.__code__, replace=replace, free=free, decorators=decorators
-        )
-        self._finish(node, rendered, environment, definition, function.__code__, chain)
-        if not decorators:
-            for key, value in vars(function).items():
-                if key != "__wrapped__":
-                    self._patch(node, key, value, chain)
-
-    def _finish(
-        self,
-        node: Node,
-        rendered: Rendered,
-        environment: Mapping[str, Any],
-        definition: ast.AST,
-        code: types.CodeType,
-        chain: Chain,
-    ) -> None:
-        """Text and map into the node, and everything that the text names."""
-        node.text, node.spans = rendered.text, rendered.spans
-        future = bool(future_flags(code))
-        self.future = self.future or future
-        node.hard |= rendered.uses.hard.keys() & self._objects.keys()
-        for name in [*rendered.uses.hard, *rendered.uses.soft]:
-            hard = name in rendered.uses.hard
-            if self._global(node, name, environment, chain, hard=hard):
-                value = self._objects.get(name)
-                if isinstance(value, types.ModuleType) and name in rendered.uses.chains:
-                    self._submodules(name, value, rendered.uses.chains[name])
-        for name in sorted(annotation_names(definition)):
-            if name in environment and name not in self._objects:
-                self._global(node, name, environment, chain, hard=False)
-        for imported in sorted(rendered.uses.imports):
-            root = sys.modules.get(imported.partition(".")[0])
-            if root is not None:
-                self._require(root, (*chain, imported))
-            else:
-                self.roots.add(imported.partition(".")[0])
-
-    def _global(self, node: Node, name: str, environment: Mapping[str, Any], chain: Chain, *, hard: bool) -> bool:
-        """A global name that a definition uses: bind what it is now. False where it is nothing to bind."""
-        if name == node.name or name in _MODULE_NAMES or (name in self.graph.nodes and name not in environment):
-            pass
-        elif name not in environment:
-            if not hasattr(builtins, name):
-                self.warnings.append(
-                    f"{name} is used in {node.name} ({node.where or 'unknown cell'}) but was not defined when it was "
-                    f"captured: {chain_text((*chain, name))}"
-                )
-            return False
-        elif not _is_builtin(name, environment[name]):
-            self.bind(name, environment[name], (*chain, name))
-        else:
-            return False
-        (node.hard if hard else node.soft).add(name)
-        return True
-
-    def _defaults(
-        self,
-        name: str,
-        function: types.FunctionType,
-        definition: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda,
-        environment: Mapping[str, Any],
-        chain: Chain,
-    ) -> dict[ast.expr, str]:
-        """Defaults whose live value is not what the text would give when handler.py is imported."""
-        try:
-            changed = changed_defaults(function, definition, environment)
-        except ValueError:
-            raise CaptureError(
-                f"the defaults of {name} were changed after its def: {chain_text(chain, self.cells.where(name))}",
-                hint="write them into the def",
-            ) from None
-        return {
-            expression: self._expression(value, f"{name}_{argument}", chain)
-            for expression, (argument, value) in changed.items()
-        }
-
-    def _closure(self, name: str, function: types.FunctionType, own: str, chain: Chain) -> dict[str, str]:
-        """Closed-over variables -> expressions for what they hold."""
-        held = closed_over(function, own)
-        return {variable: self._expression(value, f"{name}_{variable}", chain) for variable, value in held.items()}
-
-    def _expression(self, value: Any, hint: str, chain: Chain) -> str:
-        """Text for a value inside a definition: a literal, or the global that holds it."""
-        if isinstance(value, (*_ATOMS, tuple)):
+    def _capture(self, name: str, obj: Any, chain: Chain) -> None:
+        if isinstance(obj, types.ModuleType):
+            self.imports.module(name, obj, chain)
+        elif isinstance(obj, (type, types.FunctionType, functools._lru_cache_wrapper)) and self.is_own(obj):
             try:
-                return literal(value)
-            except NotLiteral:
-                pass
-        natural = getattr(value, "__name__", None)
-        if isinstance(value, (type, types.FunctionType, types.BuiltinFunctionType)) and isinstance(natural, str):
-            if getattr(builtins, natural, None) is value:
-                return natural
-            if self.namespace.get(natural) is value or natural.isidentifier():
-                hint = natural
-        if isinstance(value, types.ModuleType):
-            hint = value.__name__.replace(".", "_")
-        name = self.refer(value, hint, chain)
-        if self._node is not None:
-            self._node.hard.add(name)
-        return name
-
-    def _patch(self, node: Node, key: str, value: Any, chain: Chain) -> None:
-        """`name.key = value` after the definition, for what was set on it later."""
-        patch = self._add(Node(f"{node.name}.{key}", "source", (*chain, key), where=node.where, hard={node.name}))
-        self._node = patch
-        expression = self._expression(value, f"{node.name}_{key}", (*chain, key))
-        patch.text = f"{node.name}.{key} = {expression}"
-        patch.order = self._next_order()
-        node.soft.add(patch.name)
-
-    # --- classes
-
-    def _class(self, name: str, cls: type, chain: Chain) -> None:
-        found = self.cells.find_class(cls)
-        if found is None:
-            if (text := _named_tuple(cls)) is None:
-                raise NoSource(cls)
-            maker = self.refer(collections.namedtuple, "namedtuple", chain)
-            self._add(Node(name, "source", chain, f"{name} = {maker}{text}", hard={maker}))
-            return
-        definition = found.definition.node
-        assert isinstance(definition, ast.ClassDef)
-        functions = own_functions(cls)
-        environment = next((each.__globals__ for each in functions.values() if self._is_own(each)), self.namespace)
-        node = self._add(Node(name, "source", chain, where=found.cell.label, definition=True))
-        self._node = node
-        variants = found.cell.definitions(future_flags(found.definition.code))
-        inside = [each.code for each in itertools.chain(*variants)]
-        free: dict[str, str] = {}
-        later: dict[str, Any] = {}
-        in_source = {
-            each.name: each for each in definition.body if isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef))
-        }
-        for attribute, function in functions.items():
-            if any(code_equal(function.__code__, code) for code in inside):
-                held = closed_over(function, name)
-                held.pop("__class__", None)
-                free |= {key: self._expression(value, f"{name}_{key}", chain) for key, value in held.items()}
-            elif attribute in in_source and in_source[attribute].decorator_list:
-                continue
-            elif self.cells.find(function.__code__) is not None:
-                later[attribute] = vars(cls)[attribute]
-            elif attribute in in_source:
-                raise CaptureError(
-                    f"{name}.{attribute} differs from its cell: {chain_text((*chain, attribute), found.cell.label)}",
-                    hint=f"run the cell that defines {name} again",
-                )
-        data = class_data(cls, definition, environment)
-        replace = {
-            expression: self._expression(value, f"{name}_{attribute}", (*chain, attribute))
-            for expression, (attribute, value) in data.made.items()
-        }
-        for variable, base in earlier_bases(cls, definition, environment).items():
-            free[variable] = self._expression(base, variable, chain)
-        rendered = render_definition(
-            name, found, code=found.definition.code, replace=replace, free=free, decorators=True
-        )
-        self._finish(node, rendered, environment, definition, found.definition.code, chain)
-        for key, value in (data.changed | later).items():
-            self._node = node
-            self._patch(node, key, value, chain)
+                self.sources.write(name, obj, chain)
+            except NoSource as exc:
+                if id(obj) in self._source_only or exc.obj is not obj:
+                    raise
+                self._value(name, obj, chain)
+        elif not (
+            self.sources.type_name(name, obj, chain)
+            or self.imports.object(name, obj, chain)
+            or self._literal(name, obj, chain)
+        ):
+            self._value(name, obj, chain)
 
     # --- data
 
     def _literal(self, name: str, obj: Any, chain: Chain) -> bool:
+        """`name = [1, 2]`, where no part of it is part of something else too: a copy would no longer be the same."""
+        parts = [part for part in mutable_parts(obj) if part is not obj]
+        if self._shared_elsewhere(obj, parts):
+            return False
         hard: set[str] = set()
 
         def refer(item: Any) -> str | None:
-            if isinstance(item, (type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType)):
+            if isinstance(item, MUTABLE):
+                held = self._names.get(id(item))
+                if held is not None and item is not obj:
+                    hard.add(held)
+                    return held
+                return None
+            if isinstance(item, _NAMED):
                 hint = getattr(item, "__name__", "captured").replace(".", "_")
                 if getattr(builtins, hint, None) is item:
                     return hint
@@ -461,23 +212,42 @@ class Walker:
             text = literal(obj, refer)
         except (NotLiteral, NoSource):
             return False
-        self._add(Node(name, "source", chain, f"{name} = {text}", hard=hard))
+        self._inside |= {id(part): (name, part) for part in parts if id(part) not in self._names}
+        self.add(Node(name, "source", chain, f"{name} = {text}", hard=hard))
         return True
 
+    def _shared_elsewhere(self, obj: Any, parts: list[Any]) -> bool:
+        """Is it, or a part of it, inside another global? Then both become values, which keep that they are one."""
+        shared = False
+        for part in [obj, *parts]:
+            if id(part) in self._inside:
+                self._make_value(self._inside[id(part)][0])
+                shared = True
+            shared = shared or self.saver.holds(part)
+        return shared
+
+    def _make_value(self, name: str) -> None:
+        """A literal turns out to share a container with something else."""
+        before = self.graph.nodes[name]
+        self._inside = {key: held for key, held in self._inside.items() if held[0] != name}
+        with self.needed_by(before):
+            self._value(name, self._objects[name], before.chain)
+        self.graph.nodes[name].order = before.order
+
     def _value(self, name: str, obj: Any, chain: Chain) -> None:
-        node = self._add(Node(name, "value", chain))
-        self._node = node
+        node = self.add(Node(name, "value", chain))
         node.text = f'{name} = value("{name}")'
         outer, self._saving = self._saving, obj
         try:
-            saved = self.saver.save(name, obj, chain, self.cells.where)
+            with self.needed_by(node):
+                saved = self.saver.save(name, obj, chain, self.cells.where)
         finally:
             self._saving = outer
         node.bytes, node.note = saved.bytes, saved.note
         node.hard |= saved.needs
         for module in sorted(saved.modules):
             if module in sys.modules and module not in ("builtins", "handler", "__main__"):
-                self._require(sys.modules[module], chain)
+                self.imports.require(sys.modules[module], chain)
         if saved.live_only:
             node.how = "pickle (live only)"
             self.warnings.append(
@@ -486,12 +256,14 @@ class Walker:
             )
 
     def _reference(self, obj: Any) -> str | None:
-        """A class or function inside a value -> "handler:Net"; None for what can be imported or has no source."""
+        """A class, function or literal of handler.py inside a value -> "handler:Net"; None for everything else."""
         if isinstance(obj, types.ModuleType):
-            self._require(obj, (*self._chain, obj.__name__))
+            self.imports.require(obj, (*self._chain, obj.__name__))
             return None
+        if isinstance(obj, MUTABLE):
+            return self._container(obj)
         callables = (type, types.FunctionType, functools._lru_cache_wrapper)
-        if not isinstance(obj, callables) or not self._is_own(obj) or obj is self._saving:
+        if not isinstance(obj, callables) or not self.is_own(obj) or obj is self._saving:
             return None
         node, chain = self._node, self._chain
         self._source_only.add(id(obj))
@@ -502,46 +274,29 @@ class Walker:
         finally:
             self._node, self._chain = node, chain
             self._source_only.discard(id(obj))
-        if node is not None:
-            node.hard.add(name)
+        self.need(name)
         return f"handler:{name}"
 
-    def capture_target(self, name: str, obj: Any) -> None:
-        """The handler itself. Like bind, but a missing source is an error."""
-        self._source_only.add(id(obj))
-        try:
-            self.bind(name, obj, (name,))
-        except NoSource as exc:
-            raise refusal(exc.obj, (name,), "its source was not found", self.cells.where(name)) from None
+    def _container(self, obj: Any) -> str | None:
+        """The global whose literal this container is. One that is inside a literal makes that a value first."""
+        if obj is self._saving:
+            return None
+        if id(obj) in self._inside:
+            self._make_value(self._inside[id(obj)][0])
+            return None
+        name = self._names.get(id(obj))
+        if name is None or name not in self.graph.nodes or self.graph.nodes[name].how != "source":
+            return None
+        self.need(name)
+        return f"handler:{name}"
+
+
+_NAMED = (type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType)
 
 
 def _dry(item: Any) -> str | None:
-    shippable = (type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType)
-    return "name" if isinstance(item, shippable) else None
-
-
-def _named_tuple(cls: type) -> str | None:
-    """`Point = namedtuple("Point", "x y")` has no class statement, and needs none."""
-    fields = getattr(cls, "_fields", None)
-    if cls.__bases__ != (tuple,) or not isinstance(fields, tuple):
-        return None
-    defaults = tuple(getattr(cls, "_field_defaults", {}).values())
-    try:
-        return f"({cls.__name__!r}, {list(fields)!r}, defaults={literal(defaults)})"
-    except NotLiteral:
-        return None
-
-
-def _def_name(definition: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> str:
-    return "" if isinstance(definition, ast.Lambda) else definition.name
+    return "name" if isinstance(item, _NAMED) else None
 
 
 def _same(a: Any, b: Any) -> bool:
-    return a is b or (isinstance(a, _ATOMS) and type(a) is type(b) and repr(a) == repr(b))
-
-
-def _is_builtin(name: str, obj: Any) -> bool:
-    """The builtin of this name, also where IPython put a wrapper of its own in its place."""
-    if getattr(builtins, name, _MISSING) is obj:
-        return True
-    return name == "open" and getattr(obj, "__module__", "") == "IPython.core.interactiveshell"
+    return a is b or (isinstance(a, ATOMS) and type(a) is type(b) and repr(a) == repr(b))

@@ -24,7 +24,7 @@ from nbserve.gateway.access import Visitor
 from nbserve.gateway.app_reply import AppReply
 from nbserve.gateway.exchange import IDLE_TIMEOUT_S, LINGER_BYTES, LINGER_S, Exchange, last_words, status_line
 from nbserve.gateway.ports import BACKLOG
-from nbserve.gateway.request_parser import NotForUs, RequestParser
+from nbserve.gateway.request_parser import KnownHeads, NotForUs, RequestParser
 from nbserve.wire.frames import Buffer
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class HttptoolsListener:
         # Shared by all connections: between a read and its parsing nothing else runs.
         self.buffer = bytearray(READ_BYTES)
         self.view = memoryview(self.buffer)
+        self.known_heads = KnownHeads()
         self._starting: set[asyncio.Task[None]] = set()
         self._servers: list[asyncio.Server] = []
         self._stopped = False
@@ -117,6 +118,8 @@ class _Exchange(Exchange):
         self.content_type = fields.get(b"content-type", b"").decode("latin-1")
         given = fields.get(b"x-request-id")
         self.request_id = None if given is None else given.decode("latin-1")
+        traced = fields.get(b"traceparent")
+        self.traceparent = None if traced is None else traced.decode("latin-1")
         self.http_10 = parser.http_10
         self.on_gone: Callable[[], None] | None = None
 
@@ -181,7 +184,7 @@ class Connection(asyncio.BufferedProtocol):
         self._listener = listener
         self._transport: asyncio.Transport
         self._phase = _READ
-        self._parser = RequestParser(self.site.limits, self._take_head)
+        self._parser = RequestParser(self.site.limits, self._take_head, listener.known_heads)
         self._held = bytearray()  # read, and not parsed yet
         self._reading_paused = self._writing_paused = False
         self._exchange: _Exchange | None = None

@@ -8,6 +8,7 @@ note.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -27,6 +28,17 @@ TEXT_LIMIT_CHARS = 64 * 1024
 RATES_INTERVAL_S = 1.0
 
 _encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Event).decode
+
+
+class _Remembered(msgspec.Struct, frozen=True, gc=False):
+    """An event as its line. Thousands of them do not make each full garbage collection longer."""
+
+    seq: int
+    kind: str
+    model: str
+    version: str
+    line: bytes
 
 
 class Subscriber:
@@ -72,7 +84,7 @@ class EventBus:
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._seq = 0
-        self._ring: deque[tuple[Event, bytes]] = deque()
+        self._ring: deque[_Remembered] = deque()
         self._ring_bytes = 0
         self._subscribers: set[Subscriber] = set()
         self._ended = False
@@ -98,25 +110,23 @@ class EventBus:
 
     def since(self, seq: int) -> bytes:
         """Lines of what is remembered after `seq`, oldest first."""
-        return b"".join(line for event, line in self._ring if event.seq > seq)
+        return b"".join(one.line for one in self._ring if one.seq > seq)
 
     def logs(self, model: str, lines: int, version: str = "") -> list[Event]:
         """The last prints and errors of a model that are remembered, oldest first; at most `lines` events."""
-        found: list[Event] = []
-        for event, _ in reversed(self._ring):
-            if len(found) >= lines:
-                break
-            mine = event.model == model and (not version or event.version == version)
-            if mine and event.kind in ("log", "error"):
-                found.append(event)
-        return found[::-1]
+        mine = (
+            one.line
+            for one in reversed(self._ring)
+            if one.model == model and (not version or one.version == version) and one.kind in ("log", "error")
+        )
+        return [_decode(line) for line in itertools.islice(mine, lines)][::-1]
 
     def subscribe(self, since: int) -> Subscriber:
         """A reader of what came after `since` and of all that comes. Give it back with `unsubscribe`."""
         subscriber = Subscriber()
-        for event, line in self._ring:
-            if event.seq > since:
-                subscriber.push(event.seq, line)
+        for one in self._ring:
+            if one.seq > since:
+                subscriber.push(one.seq, one.line)
         if self._ended:
             subscriber.end(b"")
             return subscriber
@@ -145,10 +155,10 @@ class EventBus:
         self.unsubscribe(subscriber)
 
     def _remember(self, event: Event, line: bytes) -> None:
-        self._ring.append((event, line))
+        self._ring.append(_Remembered(event.seq, event.kind, event.model, event.version, line))
         self._ring_bytes += len(line)
         while self._ring_bytes > RING_BYTES:
-            self._ring_bytes -= len(self._ring.popleft()[1])
+            self._ring_bytes -= len(self._ring.popleft().line)
 
 
 class Rates:

@@ -62,7 +62,18 @@ class Limits(NamedTuple):
 class Exchange:
     """One request, and its one reply. The fields are those that the gateway itself looks at."""
 
-    __slots__ = ("body", "content_type", "method", "path", "query", "refusal", "request_id", "site", "visitor")
+    __slots__ = (
+        "body",
+        "content_type",
+        "method",
+        "path",
+        "query",
+        "refusal",
+        "request_id",
+        "site",
+        "traceparent",
+        "visitor",
+    )
 
     site: Site
     method: str
@@ -71,6 +82,8 @@ class Exchange:
     visitor: Visitor
     content_type: str
     request_id: str | None
+    """As the client gave it."""
+    traceparent: str | None
     """As the client gave it."""
     refusal: NbserveError | None
     """Found when the head was read: the body of who may not ask is not kept."""

@@ -28,10 +28,12 @@ from nbserve.gateway.exchange import Limits
 from nbserve.gateway.http import HttpServer, Site
 from nbserve.gateway.inference import Inference
 from nbserve.gateway.management import Services, make_app
-from nbserve.gateway.metrics import MetricsPage
+from nbserve.gateway.metrics_page import MetricsPage
 from nbserve.gateway.owner import OwnerWatch
 from nbserve.gateway.pool.topology import read_memory, read_topology
+from nbserve.gateway.pool.zygote import Zygotes
 from nbserve.gateway.ports import Ports
+from nbserve.gateway.recorder import Recorder
 from nbserve.gateway.registry import Registry
 from nbserve.gateway.version import Surroundings
 from nbserve.wire.management import GatewayStatus
@@ -58,16 +60,21 @@ class Gateway:
         self._grace_s = config.shutdown_grace_s
         self._bus = EventBus()
         total = QueueTotal(config.max_queue_bytes)
-        surroundings = Surroundings(self._runtime_dir, self._bus.emit, ports.url, total)
+        self._zygotes = Zygotes(self._runtime_dir)
+        surroundings = Surroundings(self._runtime_dir, self._bus.emit, ports.url, total, zygotes=self._zygotes)
         self.registry = Registry(surroundings, read_topology(), grace_s=config.shutdown_grace_s)
         self._rates = Rates(self._bus, self.registry.rates)
         self._metrics = MetricsPage(self.registry.views)
-        self._inference = Inference(self.registry, self._bus, clock=time.monotonic, development=config.development)
+        recorder = Recorder(time.monotonic)
+        self._inference = Inference(
+            self.registry, self._bus, recorder, clock=time.monotonic, development=config.development
+        )
         self._access = Access(
             host=config.host, allow_hosts=config.allow_hosts, token=config.token, owner_token=config.owner_token
         )
         self._services = Services(
             registry=self.registry,
+            recorder=recorder,
             bus=self._bus,
             metrics=self._metrics,
             status=self.status,
@@ -98,9 +105,10 @@ class Gateway:
             self._grace_s = min(self._grace_s, grace_s)
         self._stop_asked.set()
 
-    def status(self) -> GatewayStatus:
+    async def status(self) -> GatewayStatus:
         """GET /status."""
-        memory = read_memory()
+        models = await self.registry.statuses()
+        memory = await asyncio.to_thread(read_memory)
         return GatewayStatus(
             id=self.config.id,
             name=self.config.name,
@@ -109,7 +117,7 @@ class Gateway:
             profile=self.config.profile,
             uptime_s=time.monotonic() - self._began_s,
             owner_pid=self.config.owner_pid,
-            models=self.registry.statuses(),
+            models=models,
             placement=self.registry.placement(),
             memory={"available_bytes": memory.available_bytes, "total_bytes": memory.total_bytes},
         )
@@ -190,6 +198,7 @@ class Gateway:
             await self.registry.stop(self._grace_s)
         except Exception:
             log.exception("stopping the models failed")
+        await self._zygotes.close()
         self._bus.close("the gateway has ended")
         await asyncio.sleep(LAST_REPLIES_S if self._grace_s else 0)
         for server in self._servers:

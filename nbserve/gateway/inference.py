@@ -28,8 +28,10 @@ from nbserve.errors import (
 from nbserve.gateway.batcher import Batcher
 from nbserve.gateway.events import EventBus
 from nbserve.gateway.exchange import Exchange
+from nbserve.gateway.recorder import Recorder
 from nbserve.gateway.replies import JSON, encode_json, error_body, error_json
 from nbserve.gateway.request import Answered, Request
+from nbserve.gateway.trace_context import TRACEPARENT, trace_id
 from nbserve.wire.management import Event
 from nbserve.wire.messages import RequestItem
 
@@ -83,8 +85,12 @@ def request_id_of(given: str | None) -> str:
 class Inference:
     """Answers the exchanges of inference ports."""
 
-    def __init__(self, routes: Routes, bus: EventBus, *, clock: Callable[[], float], development: bool) -> None:
+    def __init__(
+        self, routes: Routes, bus: EventBus, recorder: Recorder, *, clock: Callable[[], float], development: bool
+    ) -> None:
         self._routes = routes
+        self._recorder = recorder
+        self._recording = recorder.running
         self._bus = bus
         self._clock = clock
         self.development = development
@@ -105,8 +111,13 @@ class Inference:
             exchange.respond_error(wrong, [("Allow", "POST")])
             return
         item = RequestItem(exchange.content_type, request_id_of(exchange.request_id))
+        if exchange.traceparent is not None and trace_id(exchange.traceparent):
+            item.headers = {TRACEPARENT: exchange.traceparent}
         batcher = route.batcher
         prediction = Prediction(item, exchange.body, self._clock(), exchange, route, batcher, self)
+        if self._recording:
+            recorder = self._recorder
+            recorder.take(route.name, exchange.path, exchange.content_type, exchange.body, prediction.arrived_s)
         reject = batcher.submit(prediction)
         if reject is None:
             exchange.watch(prediction.gone)
@@ -115,7 +126,7 @@ class Inference:
         retry = _retry_after(reject.retry_after_s)
         exchange.respond(503, JSON, error_json(full), [("X-Request-Id", item.request_id), *retry])
 
-    def report(self, route: Route, request_id: str, answered: Answered, info: ErrorInfo) -> None:
+    def report(self, route: Route, item: RequestItem, answered: Answered, info: ErrorInfo) -> None:
         """Tell the event stream of a handler's failure, at most so many a second."""
         now_s = self._clock()
         elapsed_s = now_s - self._budget_at_s
@@ -133,7 +144,8 @@ class Inference:
                 version=route.version,
                 worker=answered.worker_id,
                 batch_id=answered.batch_id,
-                request_ids=[request_id],
+                request_ids=[item.request_id],
+                trace_id=trace_of(item),
                 error=info,
             )
         )
@@ -186,15 +198,24 @@ class Prediction(Request):
             return
         info = answer.error
         if answer.status >= 500 and answer.batch_id is not None:
-            self.inference.report(self.route, request_id, answer, info)
+            self.inference.report(self.route, self.item, answer, info)
+        trace = trace_of(self.item)
         who = f"{self.route.name} version {self.route.version}, request {request_id}"
+        who += f", trace {trace}" if trace else ""
         body = error_body(info, development=self.inference.development, who=who)
+        body.trace_id = trace
         headers += _retry_after(answer.retry_after_s)
         self.exchange.respond(answer.status, JSON, encode_json(body), headers)
 
     def gone(self) -> None:
         """The client hung up."""
         self.batcher.abandon(self)
+
+
+def trace_of(item: RequestItem) -> str:
+    """The trace that a request belongs to; empty where its client named none."""
+    traceparent = item.headers.get(TRACEPARENT)
+    return "" if traceparent is None else trace_id(traceparent)
 
 
 @lru_cache(maxsize=256)

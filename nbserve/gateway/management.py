@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn, cast
 
 import msgspec
@@ -17,10 +17,12 @@ from tornado.web import Application, HTTPError, RequestHandler
 from nbserve.errors import BadRequest, Forbidden, LoadError, MethodNotAllowed, NbserveError, NotFound, Unavailable
 from nbserve.gateway.events import EventBus
 from nbserve.gateway.inference import check_name, request_id_of
-from nbserve.gateway.metrics import MetricsPage
+from nbserve.gateway.metrics_page import MetricsPage
+from nbserve.gateway.recorder import Recorder, pieces
 from nbserve.gateway.registry import Registry
 from nbserve.gateway.replies import JSON, encode_json, error_body, internal_error
 from nbserve.wire.management import ErrorBody, GatewayStatus, RegisterRequest
+from nbserve.wire.recording import RecordRequest
 
 __all__ = ["Services", "make_app"]
 
@@ -53,15 +55,17 @@ class Services:
         self,
         *,
         registry: Registry,
+        recorder: Recorder,
         bus: EventBus,
         metrics: MetricsPage,
-        status: Callable[[], GatewayStatus],
+        status: Callable[[], Awaitable[GatewayStatus]],
         shutdown: Callable[[], None],
         development: bool,
         may_manage: Callable[[str], bool],
         is_ready: Callable[[], bool],
     ) -> None:
         self.registry = registry
+        self.recorder = recorder
         self.bus = bus
         self.metrics = metrics
         self.status = status
@@ -79,6 +83,7 @@ def make_app(services: Services, *, inference: bool, management: bool, metrics: 
             ("/models", ModelsHandler),
             (r"/models/([^/]+)", ModelHandler),
             (r"/models/([^/]+)/rollback", RollbackHandler),
+            (r"/models/([^/]+)/record", RecordHandler),
             (r"/models/([^/]+)/([^/]+)", ModelHandler),
             (r"/models/([^/]+)/([^/]+)/set-default", DefaultHandler),
             ("/status", StatusHandler),
@@ -213,12 +218,15 @@ class PingHandler(BaseHandler):
 class MetricsHandler(BaseHandler):
     """GET /metrics, Prometheus' text; `name[]` picks samples."""
 
-    def get(self) -> None:
-        """200."""
+    async def get(self) -> None:
+        """200. Other requests have their turn between the pieces."""
         names = self.get_query_arguments("name[]")
-        body, content_type = self.services.metrics.render(self.request.headers.get("Accept", ""), names)
+        content_type, pieces = self.services.metrics.render(self.request.headers.get("Accept", ""), names)
         self.set_header("Content-Type", content_type)
-        self.finish(body)
+        for piece in pieces:
+            self.write(piece)
+            await asyncio.sleep(0)
+        self.finish()
 
 
 class ManagementHandler(BaseHandler):
@@ -264,9 +272,9 @@ class ModelsHandler(ManagementHandler):
         """Register: a RegisterRequest as JSON, or query parameters."""
         asked = self._asked()
         if asked.synchronous:
-            self.reply(self.registry.status(await self.registry.register(asked)))
+            self.reply(await self.registry.status(await self.registry.register(asked)))
         else:
-            self.reply(self.registry.status(await self.registry.begin(asked)), 202)
+            self.reply(await self.registry.status(await self.registry.begin(asked)), 202)
 
     def _asked(self) -> RegisterRequest:
         try:
@@ -288,14 +296,14 @@ class ModelsHandler(ManagementHandler):
 class ModelHandler(ManagementHandler):
     """GET, PUT and DELETE /models/{name}[/{version}]."""
 
-    def get(self, name: str, version: str = "") -> None:
+    async def get(self, name: str, version: str = "") -> None:
         """An array of ModelStatus: one version, or all (also as .../all), the default first."""
         check_name(name)
         if version and version != "all":
             entries = [self.registry.find(name, check_name(version, "version"))]
         else:
             entries = self.registry.versions(name)
-        self.reply([self.registry.status(entry) for entry in entries])
+        self.reply([await self.registry.status(entry) for entry in entries])
 
     async def put(self, name: str, version: str = "") -> None:
         """Scale: `workers`, or TorchServe's `min_worker` and `max_worker`; 202 at once where `synchronous=false`."""
@@ -308,12 +316,12 @@ class ModelHandler(ManagementHandler):
         if most is not None and most < workers:
             raise BadRequest("max_worker cannot be less than min_worker")
         if self.flag("synchronous", default=True):
-            self.reply(self.registry.status(await self.registry.scale(name, version, workers)))
+            self.reply(await self.registry.status(await self.registry.scale(name, version, workers)))
             return
         entry = self.registry.find(name, version)
         task = asyncio.get_running_loop().create_task(self.registry.scale(name, version, workers))
         _keep(task)
-        self.reply(self.registry.status(entry), 202)
+        self.reply(await self.registry.status(entry), 202)
 
     async def delete(self, name: str, version: str = "") -> None:
         """Drain and stop; a version that is still loading is aborted."""
@@ -327,10 +335,10 @@ class ModelHandler(ManagementHandler):
 class DefaultHandler(ManagementHandler):
     """PUT /models/{name}/{version}/set-default."""
 
-    def put(self, name: str, version: str) -> None:
+    async def put(self, name: str, version: str) -> None:
         """ModelStatus of the new default."""
         check_name(name)
-        self.reply(self.registry.status(self.registry.set_default(name, check_name(version, "version"))))
+        self.reply(await self.registry.status(self.registry.set_default(name, check_name(version, "version"))))
 
 
 class RollbackHandler(ManagementHandler):
@@ -339,15 +347,42 @@ class RollbackHandler(ManagementHandler):
     async def post(self, name: str) -> None:
         """Answered when it serves."""
         entry = await self.registry.rollback(check_name(name), self.get_query_argument("version", ""))
-        self.reply(self.registry.status(entry))
+        self.reply(await self.registry.status(entry))
+
+
+class RecordHandler(ManagementHandler):
+    """POST, GET and DELETE /models/M/record: begin to record its requests, how far it is, end it and take the file."""
+
+    def post(self, name: str) -> None:
+        """RecordingStatus; asked for by a RecordRequest as JSON."""
+        self.registry.find(check_name(name))
+        try:
+            asked = msgspec.json.decode(self.request.body or b"{}", type=RecordRequest)
+        except (msgspec.MsgspecError, RecursionError) as exc:
+            raise BadRequest(f"this is no request to record: {exc}") from exc
+        self.reply(self.services.recorder.start(name, asked))
+
+    def get(self, name: str) -> None:
+        """RecordingStatus."""
+        self.reply(self.services.recorder.status(check_name(name)))
+
+    async def delete(self, name: str) -> None:
+        """The file (wire/recording.py). It is forgotten when all of it was taken."""
+        recording = self.services.recorder.stop(check_name(name))
+        self.set_header("Content-Type", NDJSON)
+        self.set_header("Cache-Control", "no-store")
+        async for piece in pieces(recording):
+            self.write(piece)
+            await self.flush()
+        self.services.recorder.drop(recording)
 
 
 class StatusHandler(ManagementHandler):
     """GET /status."""
 
-    def get(self) -> None:
+    async def get(self) -> None:
         """GatewayStatus."""
-        self.reply(self.services.status())
+        self.reply(await self.services.status())
 
 
 class ShutdownHandler(ManagementHandler):

@@ -1,8 +1,7 @@
-"""What is counted, and how it looks at /metrics.
+"""What is counted: plain numbers, added up on the way of a request.
 
-On the way of a request only plain numbers are added up (`VersionStats`, one per model version, fed by
-gateway/batcher); prometheus_client sees them when somebody scrapes. A handler's own metrics arrive as deltas with each
-answer and are added up over the workers here.
+`VersionStats`, one per model version, is fed by gateway/batcher; gateway/metrics_page shows it to who scrapes. A
+handler's own metrics arrive as deltas with each answer and are added up over the workers here.
 """
 
 from __future__ import annotations
@@ -10,22 +9,15 @@ from __future__ import annotations
 import logging
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple, TypeVar
-
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.exposition import choose_encoder
-from prometheus_client.registry import Collector
+from collections.abc import Iterable, Iterator, Sequence
 
 from nbserve.wire.messages import MetricDelta, Timings
 
-__all__ = ["BOUNDS_S", "STAGES", "HandlerMetrics", "Histogram", "MetricsPage", "VersionStats", "VersionView"]
+__all__ = ["BOUNDS_S", "STAGES", "HandlerMetrics", "Histogram", "Series", "VersionStats"]
 
 log = logging.getLogger("nbserve.metrics")
 
 BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-SIZE_BOUNDS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
 HANDLER_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 STAGES = ("queue", "batch", "decode", "preprocess", "inference", "postprocess", "encode", "transport")
 MAX_SERIES = 1000
@@ -123,7 +115,9 @@ class VersionStats:
         return classes
 
 
-class _Series:
+class Series:
+    """One metric of a handler under one combination of labels."""
+
     __slots__ = ("help", "histogram", "kind", "labels", "name", "value")
 
     def __init__(self, delta: MetricDelta, labels: _Labels) -> None:
@@ -133,6 +127,7 @@ class _Series:
         self.histogram = Histogram(sorted(delta.buckets) or HANDLER_BOUNDS) if delta.kind == "histogram" else None
 
     def add(self, delta: MetricDelta) -> None:
+        """What came with one answer."""
         if self.histogram is not None:
             for value in delta.values:
                 self.histogram.add(value)
@@ -146,7 +141,7 @@ class HandlerMetrics:
     """A handler's own metrics, added up over its workers; gauges are kept for each worker."""
 
     def __init__(self) -> None:
-        self._series: dict[tuple[str, _Labels], _Series] = {}
+        self._series: dict[tuple[str, _Labels], Series] = {}
         self._refused: set[str] = set()
 
     def take(self, worker_id: int, deltas: Iterable[MetricDelta]) -> None:
@@ -161,11 +156,11 @@ class HandlerMetrics:
                 if reason := self._unfit(delta, labels):
                     self._refuse(delta.name, reason)
                     continue
-                series = self._series[key] = _Series(delta, key[1])
+                series = self._series[key] = Series(delta, key[1])
             if series.kind == delta.kind:
                 series.add(delta)
 
-    def __iter__(self) -> Iterator[_Series]:
+    def __iter__(self) -> Iterator[Series]:
         return iter(list(self._series.values()))
 
     def _unfit(self, delta: MetricDelta, labels: dict[str, str]) -> str:
@@ -181,141 +176,6 @@ class HandlerMetrics:
         if name not in self._refused and len(self._refused) < MAX_SERIES:
             self._refused.add(name)
             log.warning("the handler's metric %r is not shown: %s", name, reason)
-
-
-class VersionView(NamedTuple):
-    """One version at the time of a scrape. `workers`: state -> how many."""
-
-    name: str
-    version: str
-    stats: VersionStats
-    queue_items: int
-    queue_bytes: int
-    workers: dict[str, int]
-    restarts: int
-
-
-class MetricsPage:
-    """GET /metrics. `versions` is asked at each scrape; `refused` counts answers that no model gave, by status."""
-
-    def __init__(self, versions: Callable[[], Iterable[VersionView]]) -> None:
-        self.refused: dict[int, int] = {}
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._scrape = _Scrape(versions, self.refused)
-        self._registry.register(self._scrape)
-
-    def count_refused(self, status: int) -> None:
-        """An answer of the gateway itself: unknown path, no token, ..."""
-        self.refused[status] = self.refused.get(status, 0) + 1
-
-    def render(self, accept: str = "", names: Sequence[str] = ()) -> tuple[bytes, str]:
-        """(body, content type) for an Accept header; `names`: these samples only."""
-        encode, content_type = choose_encoder(accept)
-        return encode(_Picked(self._scrape, frozenset(names)) if names else self._registry), content_type
-
-
-_Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
-_F = TypeVar("_F", CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily)
-
-
-class _Scrape(Collector):
-    def __init__(self, versions: Callable[[], Iterable[VersionView]], refused: dict[int, int]) -> None:
-        self._versions = versions
-        self._refused = refused
-
-    def collect(self) -> Iterator[_Family]:
-        views = list(self._versions())
-        model = ("model", "version")
-        requests = CounterMetricFamily("nbserve_requests", "Answers by status", labels=(*model, "status"))
-        latency = HistogramMetricFamily("nbserve_request_seconds", "Arrival to answer, in seconds", labels=model)
-        stages = HistogramMetricFamily(
-            "nbserve_stage_seconds", "Time that requests spent in each stage, in seconds", labels=(*model, "stage")
-        )
-        sizes = HistogramMetricFamily("nbserve_batch_size", "Requests in a batch", labels=model)
-        items = GaugeMetricFamily("nbserve_queue_items", "Requests that wait", labels=model)
-        size = GaugeMetricFamily("nbserve_queue_bytes", "Bytes of the bodies that wait", labels=model)
-        workers = GaugeMetricFamily("nbserve_workers", "Workers by state", labels=(*model, "state"))
-        restarts = CounterMetricFamily("nbserve_worker_restarts", "Workers started again", labels=model)
-        isolation = CounterMetricFamily(
-            "nbserve_isolation_seconds", "Time spent on running parts of failed batches again", labels=model
-        )
-        refused = CounterMetricFamily("nbserve_refused", "Answers of the gateway itself", labels=("status",))
-        for view in views:
-            who = (view.name, view.version)
-            stats = view.stats
-            for status, count in stats.requests.items():
-                requests.add_metric((*who, str(status)), count)
-            _add_histogram(latency, who, stats.latency)
-            for stage, histogram in stats.stages.items():
-                _add_histogram(stages, (*who, stage), histogram)
-            _add_histogram(sizes, who, _size_histogram(stats.batch_sizes))
-            items.add_metric(who, view.queue_items)
-            size.add_metric(who, view.queue_bytes)
-            for state, count in view.workers.items():
-                workers.add_metric((*who, state), count)
-            restarts.add_metric(who, view.restarts)
-            isolation.add_metric(who, view.stats.isolation_s)
-        for status, count in self._refused.items():
-            refused.add_metric((str(status),), count)
-        yield from (requests, latency, stages, sizes, items, size, workers, restarts, isolation, refused)
-        yield from _handler_families(views)
-
-
-class _Picked(Collector):
-    """Some samples of a scrape, by name."""
-
-    def __init__(self, scrape: _Scrape, names: frozenset[str]) -> None:
-        self._scrape, self._names = scrape, names
-
-    def collect(self) -> Iterator[_Family]:
-        for family in self._scrape.collect():
-            family.samples = [sample for sample in family.samples if sample.name in self._names]
-            if family.samples:
-                yield family
-
-
-def _size_histogram(sizes: dict[int, int]) -> Histogram:
-    histogram = Histogram(SIZE_BOUNDS)
-    for size, count in sizes.items():
-        histogram.add(size, count)
-    return histogram
-
-
-def _add_histogram(family: HistogramMetricFamily, labels: Sequence[str], histogram: Histogram) -> None:
-    family.add_metric(labels, histogram.buckets(), histogram.total)
-
-
-def _handler_families(views: Iterable[VersionView]) -> Iterator[_Family]:
-    """Handlers' own metrics, one family a name; where two models disagree on a name's kind, the first one has it."""
-    families: dict[str, list[tuple[VersionView, _Series]]] = {}
-    for view in views:
-        for series in view.stats.handler:
-            family = families.setdefault(series.name.removesuffix("_total"), [])
-            if not family or family[0][1].kind == series.kind:
-                family.append((view, series))
-    for name, members in families.items():
-        yield _handler_family(name, members)
-
-
-def _handler_family(name: str, members: list[tuple[VersionView, _Series]]) -> _Family:
-    first = members[0][1]
-    names = sorted({label for _, series in members for label, _ in series.labels})
-    labels = ("model", "version", *names)
-    values = [
-        (series, (view.name, view.version, *(dict(series.labels).get(label, "") for label in names)))
-        for view, series in members
-    ]
-    if first.kind == "histogram":
-        histograms = HistogramMetricFamily(name, first.help, labels=labels)
-        for series, labelled in values:
-            assert series.histogram is not None
-            _add_histogram(histograms, labelled, series.histogram)
-        return histograms
-    kind = CounterMetricFamily if first.kind == "counter" else GaugeMetricFamily
-    family = kind(name, first.help, labels=labels)
-    for series, labelled in values:
-        family.add_metric(labelled, series.value)
-    return family
 
 
 def _own_label(name: str) -> str:

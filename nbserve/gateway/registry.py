@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from nbserve.bundle import Bundle
+from nbserve.bundle.digests import Digests
 from nbserve.config import ModelConfig
 from nbserve.errors import (
     BadRequest,
@@ -31,7 +32,7 @@ from nbserve.errors import (
 from nbserve.gateway.autoscale import TICK_S, Autoscaler, Load
 from nbserve.gateway.cancellation import to_the_end
 from nbserve.gateway.inference import Route, check_name
-from nbserve.gateway.metrics import VersionView
+from nbserve.gateway.metrics_page import VersionView
 from nbserve.gateway.pool.floorplan import describe
 from nbserve.gateway.pool.placement import Demand, WorkerPlan, plan
 from nbserve.gateway.pool.topology import Topology, read_memory
@@ -69,7 +70,7 @@ class Registry:
         self._last_number: dict[str, int] = {}
         self._replaced: dict[str, list[Replaced]] = {}  # oldest first
         self._locks: dict[str, asyncio.Lock] = {}
-        self._checked: set[tuple[str, str]] = set()
+        self._digests = Digests()
         self._background: set[asyncio.Task[None]] = set()
         self._rates = RateMeter()
         self._stopping = False
@@ -175,7 +176,8 @@ class Registry:
         mode: Swap = "blue-green"
         if old is not None:
             workers = old.pool.workers if old.pool else []
-            mode, why = choose_swap(new.config.swap, headrooms(workers, read_memory().available_bytes))
+            rooms = await asyncio.to_thread(lambda: headrooms(workers, read_memory().available_bytes))
+            mode, why = choose_swap(new.config.swap, rooms)
             new.emit("gateway", text=f"swap: {mode}, {why}", data={"swap": mode})
         plans = self._plan(new, replaced=old)
         new.workers = len(plans)  # "auto" is decided now
@@ -248,8 +250,13 @@ class Registry:
             self.routes[f"/predictions/{entry.name}"] = self._defaults[entry.name] = entry
         entry.emit("stage", stage="ready")
         self._replan()
+        self._run(self._look_at(entry))
         if bounds := entry.config.worker_range:
             self._run(self._follow_load(entry, *bounds))
+
+    async def _look_at(self, entry: ModelVersion) -> None:
+        """Whether the warm-up wrote to the weights."""
+        await entry.measure()
 
     def _fail(self, entry: ModelVersion, info: ErrorInfo) -> None:
         entry.move("fail")
@@ -404,17 +411,18 @@ class Registry:
             f"{entry.name}: no worker is ready, version {entry.version} is {entry.state}", retry_after_s=1
         )
 
-    def status(self, entry: ModelVersion) -> ModelStatus:
+    async def status(self, entry: ModelVersion) -> ModelStatus:
         """A snapshot of one version."""
-        status = entry.status(default=self._defaults.get(entry.name) is entry)
+        status = await entry.status(default=self._defaults.get(entry.name) is entry)
         kept = self.kept(entry.name)
         status.kept = [one.version for one in kept]
         status.kept_bundles = [str(one.bundle_path) for one in kept]
         return status
 
-    def statuses(self) -> list[ModelStatus]:
+    async def statuses(self) -> list[ModelStatus]:
         """Of all versions, by name."""
-        return [self.status(entry) for name in self.names() for entry in self.versions(name)]
+        entries = [entry for name in self.names() for entry in self.versions(name)]
+        return [await self.status(entry) for entry in entries]
 
     def views(self) -> Iterable[VersionView]:
         """What /metrics shows."""
@@ -437,12 +445,9 @@ class Registry:
     # -- inside ------------------------------------------------------------------------------------------------------
 
     def _open(self, path: Path) -> Bundle:
-        """Open a bundle; its content is checked against its digest once in a gateway's life."""
+        """Open a bundle, and check its content; a large file is read once in a gateway's life. In a thread."""
         bundle = Bundle.open(path)
-        key = (str(path), bundle.digest)
-        if key not in self._checked:
-            bundle.check()
-            self._checked.add(key)
+        bundle.check(self._digests.of)
         return bundle
 
     def _next_version(self, name: str) -> str:

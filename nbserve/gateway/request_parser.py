@@ -8,7 +8,7 @@ connection refuses too: two readers that find different ends of a request are ho
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import cast
+from typing import NamedTuple, cast
 
 import httptools
 
@@ -24,7 +24,7 @@ from nbserve.gateway.exchange import (
     target_too_long,
 )
 
-__all__ = ["NotForUs", "RequestParser"]
+__all__ = ["KnownHeads", "NotForUs", "RequestParser"]
 
 END = b"\r\n\r\n"
 """Of a head, and of a chunked body."""
@@ -33,6 +33,9 @@ MAX_CHUNK_HEAD_BYTES = 66
 """Of a chunk's size line and the line end before it; tornado's limit for the line is 64."""
 ROOM_BYTES = 256 * 1024
 """First room for a body: a client makes us hold this, or four times what it has sent."""
+
+MAX_KNOWN, MAX_KNOWN_BYTES = 512, 2048
+"""Heads that are kept, and the size of the largest: a megabyte in all."""
 
 _HEAD, _BODY, _CHUNKS = range(3)
 """What is read now."""
@@ -46,10 +49,41 @@ class NotForUs(Exception):
         self.at = at
 
 
+class Head(NamedTuple):
+    """What was read of a head; shared by all requests that begin with the same bytes, and never changed."""
+
+    method: str
+    target: bytes
+    fields: dict[bytes, bytes]
+    http_10: bool
+    keeps_alive: bool
+    length: int
+    """Of the body."""
+
+
+class KnownHeads:
+    """Heads by their bytes: a client sends the same one again and again, and to read it costs a third of a request.
+
+    Only what was understood and found right is kept, and no chunked ones: their bodies are read by the same parser.
+    """
+
+    def __init__(self) -> None:
+        self._heads: dict[bytes, Head] = {}
+        self.get = self._heads.get
+
+    def add(self, raw: bytes, head: Head) -> None:
+        """Keep it, unless it is large; all are forgotten when there are too many."""
+        if len(raw) <= MAX_KNOWN_BYTES:
+            if len(self._heads) >= MAX_KNOWN:
+                self._heads.clear()
+            self._heads[raw] = head
+
+
 class RequestParser:
     """Reads one request after another; `restart` goes on to the next. Also httptools' protocol.
 
     on_head: called when the head has been read; answers whether the body is wanted (it is read either way).
+    known: heads that were read before, by this parser or others of the same limits.
     """
 
     method: str
@@ -67,9 +101,10 @@ class RequestParser:
     wants_continue: bool
     """The client waits to be told that it may send the body."""
 
-    def __init__(self, limits: Limits, on_head: Callable[[], bool]) -> None:
+    def __init__(self, limits: Limits, on_head: Callable[[], bool], known: KnownHeads) -> None:
         self._limits = limits
         self._on_head = on_head
+        self._known = known
         self.restart()
 
     def restart(self) -> None:
@@ -118,6 +153,20 @@ class RequestParser:
         head_end = stop + len(END) if stop >= 0 else end
         if head_end - at > self._limits.header_bytes:
             raise headers_too_large() if b"\r\n" in view[at : at + MAX_TARGET_BYTES].tobytes() else target_too_long()
+        if stop >= 0 and not self._fed:
+            raw = bytes(view[at:head_end])
+            head = self._known.get(raw)
+            if head is None:
+                return self._read_head(data, view, at, head_end, end, raw)
+            self.method, self.target, self.fields, self.http_10, self.keeps_alive, length = head
+            self._wanted = self._on_head()
+            return self._begin_body(length, view, head_end, end)
+        return self._read_head(data, view, at, head_end, end, b"" if stop >= 0 else None)
+
+    def _read_head(
+        self, data: bytes | bytearray, view: memoryview, at: int, head_end: int, end: int, raw: bytes | None
+    ) -> int:
+        """By llhttp. raw: the head, where it came in one piece; None = it is not whole yet."""
         assert self._llhttp is not None
         try:
             self._llhttp.feed_data(view[at + self._fed : head_end])
@@ -125,13 +174,16 @@ class RequestParser:
             raise NotForUs(at) from None
         except httptools.HttpParserError as exc:
             self._explain(exc)
-        if stop < 0:
+        if raw is None:
             self._fed = head_end - at
             return at
         length = self._take_head(data, at)
         if length is None:
             self._begin_chunks()
             return head_end
+        if raw:
+            head = Head(self.method, self.target, self.fields, self.http_10, self.keeps_alive, length)
+            self._known.add(raw, head)
         return self._begin_body(length, view, head_end, end)
 
     def _take_head(self, data: bytes | bytearray, at: int) -> int | None:

@@ -22,15 +22,20 @@ from nbserve.gateway.batcher import Batcher, Probe, QueueTotal
 from nbserve.gateway.cancellation import to_the_end
 from nbserve.gateway.cost import CostModel
 from nbserve.gateway.lifecycle import VERSION_MOVES, Lifecycle
-from nbserve.gateway.metrics import VersionStats, VersionView
+from nbserve.gateway.metrics import VersionStats
+from nbserve.gateway.metrics_page import VersionView
+from nbserve.gateway.pool.memory import Usage
 from nbserve.gateway.pool.placement import WorkerPlan
 from nbserve.gateway.pool.supervisor import Pool, Worker
+from nbserve.gateway.pool.zygote import Zygotes
 from nbserve.wire.frames import Flag
 from nbserve.wire.management import Event, ModelStatus, VersionState
 from nbserve.wire.messages import WARMUP_REQUEST, AnswerItem, RequestItem
 
 __all__ = ["ModelVersion", "Surroundings"]
 
+LOOK_EVERY_S = 5.0
+"""At most so often workers are looked at for writes to their weights: some 20 ms of a core for each."""
 SWEEP_BUDGET_S = 0.25
 """Time for warm-up batches beyond the first; the sweep ends at the size that would not fit into it."""
 
@@ -43,6 +48,7 @@ class Surroundings(NamedTuple):
     base_url: str
     queue_total: QueueTotal
     clock: Callable[[], float] = time.monotonic
+    zygotes: Zygotes | None = None
 
 
 class ModelVersion:
@@ -67,6 +73,7 @@ class ModelVersion:
         self._warming: set[asyncio.Task[None]] = set()
         self.pool: Pool | None = None
         self._around = surroundings
+        self._looked_s = -LOOK_EVERY_S
         self._cost_model = CostModel()
         self.batcher = self._new_batcher()
 
@@ -98,6 +105,7 @@ class ModelVersion:
             listener=_WarmFirst(self),
             emit=self._around.emit,
             runtime_dir=self._around.runtime_dir,
+            zygotes=self._around.zygotes,
         )
         try:
             await self.pool.start()
@@ -234,8 +242,9 @@ class ModelVersion:
 
     # -- what it looks like ------------------------------------------------------------------------------------------
 
-    def status(self, *, default: bool) -> ModelStatus:
-        """A snapshot; reads /proc for the workers."""
+    async def status(self, *, default: bool) -> ModelStatus:
+        """A snapshot; /proc is read in a thread."""
+        usages = await self.measure()
         cost = self._cost_model.cost
         path = self.name if default else self.key
         return ModelStatus(
@@ -247,7 +256,7 @@ class ModelVersion:
             bundle=str(self.bundle.path),
             digest=self.bundle.digest,
             config=self.config,
-            workers=[worker.status() for worker in self.pool.workers] if self.pool else [],
+            workers=[worker.status(usages.get(worker.id)) for worker in self.pool.workers] if self.pool else [],
             queue_items=self.batcher.queue_items,
             queue_bytes=self.batcher.queue_bytes,
             requests=self.stats.by_class(),
@@ -255,12 +264,38 @@ class ModelVersion:
             cost={"a_s": cost.a_s, "c_s": cost.c_s, "margin_s": cost.margin_s} if cost else {},
             stages_s=self.stages_s,
             proof=self.proof,
+            warnings=[_has_written(worker) for worker in self._workers if worker.weights_written_bytes],
             error=self.error,
         )
 
+    async def measure(self) -> dict[int, Usage | None]:
+        """What its workers use, by their ids; says so once of each that was found to write to shared weights."""
+        workers, now_s = self._workers, self._around.clock()
+        looks = now_s - self._looked_s >= LOOK_EVERY_S
+        if looks:
+            self._looked_s = now_s
+
+        def read() -> list[tuple[Usage | None, int | None]]:
+            return [(worker.usage(), worker.overwritten_bytes() if looks else None) for worker in workers]
+
+        found = await asyncio.to_thread(read)
+        for worker, (_, written) in zip(workers, found, strict=True):
+            if written is not None:
+                self._note_written(worker, written)
+        return {worker.id: usage for worker, (usage, _) in zip(workers, found, strict=True)}
+
+    def _note_written(self, worker: Worker, written_bytes: int) -> None:
+        before, worker.weights_written_bytes = worker.weights_written_bytes, written_bytes
+        if written_bytes and not before:
+            self.emit("gateway", worker=worker.id, text=_has_written(worker), data={"written_bytes": written_bytes})
+
+    @property
+    def _workers(self) -> list[Worker]:
+        return list(self.pool.workers) if self.pool else []
+
     def view(self) -> VersionView:
         """What /metrics shows."""
-        workers = self.pool.workers if self.pool else []
+        workers = self._workers
         return VersionView(
             self.name,
             self.version,
@@ -298,6 +333,14 @@ class _Timed:
 
     def __exit__(self, *_: object) -> None:
         self._seconds[self._name] = time.monotonic() - self._began_s
+
+
+def _has_written(worker: Worker) -> str:
+    written = f"{(worker.weights_written_bytes or 0) / 1e6:.1f} MB"
+    return (
+        f"worker {worker.id} has written to {written} of the weights: it has a copy of these pages for itself, and may "
+        "answer differently from the others; change a clone() of the tensors instead"
+    )
 
 
 def _failed_when_warmed(error: ErrorInfo, size: int) -> LoadError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -20,6 +21,7 @@ from nbserve.measure.environment import describe, usable_cores
 from nbserve.measure.measured import Measured, measure, summary
 from nbserve.measure.options import BenchOptions
 from nbserve.measure.progress import OnProgress, Progress
+from nbserve.measure.replay import replayed
 from nbserve.measure.result import METRICS, BenchResult, Comparison, Load, Run, comparison
 from nbserve.measure.search import Slo, keeps_up, meets, parse_slo, search_rates
 from nbserve.measure.stats import Interval, decoded, mean_interval, paired_change
@@ -76,10 +78,12 @@ def bench(target: Served | str, options: BenchOptions, progress: OnProgress = la
 
 def _target(target: Served | str, options: BenchOptions) -> Target:
     if isinstance(target, str):
-        return foreign(target, options.method, options.bodies, options.headers)
-    if options.method not in ("", "POST"):
+        found = foreign(target, options.method, options.bodies, options.headers)
+    elif options.method not in ("", "POST"):
         raise UsageError("--method is for URLs that are not ours: predictions are POST")
-    return endpoint(target, options.bodies, options.headers)
+    else:
+        found = endpoint(target, options.bodies, options.headers)
+    return replace(found, offsets_s=options.offsets_s)
 
 
 @contextmanager
@@ -295,6 +299,8 @@ def _seeded(load: Load, turn: int) -> Load:
 
 
 def _load(target: Target, options: BenchOptions) -> Load:
+    if options.offsets_s:
+        return replayed(options.offsets_s)
     if options.rate is None:
         return _closed(target, options)
     return Load(
@@ -349,6 +355,8 @@ def _process_count(target: Target, options: BenchOptions, load: Load, cores: Seq
     """As many as there are cores for: beside the workers, or of this machine where the endpoint is elsewhere."""
     spare = len(cores) if target.is_here else len(usable_cores()) - 1
     count = options.processes or max(1, min(_MOST_PROCESSES, spare))
+    if options.offsets_s:
+        return min(count, len(options.offsets_s))
     return min(count, load.concurrency) if load.mode == "closed" and not options.search else count
 
 

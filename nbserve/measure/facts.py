@@ -114,7 +114,8 @@ def load_line(result: BenchResult) -> str:
         parts.append(f"the best of {len(result.runs)} loads tried{goal}")
     elif len(result.runs) > 1 and not turns:
         parts.append(f"{len(result.runs)} repeats")
-    return "; ".join([*parts, *([f"seed {load.seed}"] if load.mode == "open" else [])])
+    has_seed = load.mode == "open" and load.arrivals != "recorded"
+    return "; ".join([*parts, *([f"seed {load.seed}"] if has_seed else [])])
 
 
 def alarms(result: BenchResult) -> list[str]:

@@ -101,6 +101,8 @@ class Sender:
         plan = self._plan
         if self._closed_loop:
             offsets = arrivals("constant", _CLOCK_RATE, plan.seed)
+        elif plan.arrivals == "recorded":
+            offsets = iter(plan.offsets_s)
         else:
             offsets = arrivals(plan.arrivals, plan.rate, plan.seed, share=plan.share, shares=plan.shares)
         return itertools.takewhile(lambda at_s: at_s < self._end_s, (plan.start_at_s + offset for offset in offsets))

@@ -38,6 +38,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     share: int
     """Which one of `shares` processes this is."""
     shares: int
+    offsets_s: list[float] = []
+    """Recorded arrivals: when each of `requests` is due, from the start; else empty."""
     start_at_s: float
     warmup_s: float
     duration_s: float

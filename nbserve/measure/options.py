@@ -6,6 +6,7 @@ Read by the table of verbs, `Endpoint.bench` and `bench.py`. Light: `nbserve --h
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
@@ -43,6 +44,8 @@ class BenchOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Another version of the endpoint, measured in turns with this one."""
     bodies: tuple[Body, ...] = ()
     """Sent in turn; empty: the endpoint's sample, or nothing to a URL."""
+    offsets_s: tuple[float, ...] = ()
+    """Open loop by a recording: when each of `bodies` is due, from the start. The whole of it is measured."""
     method: str = ""
     """For URLs that are not ours: POST where there is a body, else GET."""
     headers: dict[str, str] = msgspec.field(default_factory=dict)
@@ -54,9 +57,11 @@ class BenchOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Load processes; None = one for each free core up to four, or one where none is free."""
 
     def __post_init__(self) -> None:
-        modes = [self.rate is not None, self.concurrency is not None, self.search]
+        modes = [self.rate is not None, self.concurrency is not None, self.search, bool(self.offsets_s)]
         if sum(modes) > 1:
-            raise UsageError("--rate, --concurrency and --search exclude each other")
+            raise UsageError("--rate, --concurrency, --search and --replay exclude each other")
+        if self.against and self.offsets_s:
+            raise UsageError("--against takes no --replay", hint="measure one version, then the other")
         if self.search != bool(self.slo):
             raise UsageError("--search and --slo belong together", hint="--search --slo 'p99<10ms'")
         if self.against and (self.search or self.repeat > 1):
@@ -126,6 +131,20 @@ BENCH_PARAMS: tuple[click.Option, ...] = (
         metavar="FILE",
         help="What to send: a file (.jsonl: one body a line), in a notebook also an expression.  [default: the sample]",
     ),
+    _option(
+        ["--replay"],
+        type=click.Path(path_type=Path),
+        default=None,
+        metavar="FILE",
+        help="A file of `nbserve record`: its requests at the moments at which they came, from the first to the last.",
+    ),
+    _option(
+        ["--speed"],
+        type=click.FloatRange(0, min_open=True),
+        default=1.0,
+        metavar="X",
+        help="With --replay: so many times as fast.",
+    ),
     _option(["--content-type"], default="", show_default=False, help="Of the body.  [default: by the file's name]"),
     _option(["--method"], default="", show_default=False, help="For a URL.  [default: POST with a body, else GET]"),
     _option(["--header", "headers"], multiple=True, callback=_header, metavar="NAME:VALUE", help="May be repeated."),
@@ -141,7 +160,7 @@ BENCH_PARAMS: tuple[click.Option, ...] = (
 )
 
 
-def bench_options(params: dict[str, Any], bodies: tuple[Body, ...]) -> BenchOptions:
+def bench_options(params: dict[str, Any], bodies: tuple[Body, ...], offsets_s: tuple[float, ...] = ()) -> BenchOptions:
     """Parsed options -> BenchOptions. Raises UsageError for what cannot be, or not together."""
     fields = {name: params[name] for name in BenchOptions.__struct_fields__ if name in params}
-    return BenchOptions(**fields, bodies=bodies)
+    return BenchOptions(**fields, bodies=bodies, offsets_s=offsets_s)

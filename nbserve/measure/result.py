@@ -24,7 +24,7 @@ __all__ = [
 METRICS = ("rate", "p50", "p99")
 """What intervals are given for, and comparisons made of."""
 
-Arrivals = Literal["poisson", "constant", "bursty"]
+Arrivals = Literal["poisson", "constant", "bursty", "recorded"]
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):

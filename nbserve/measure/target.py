@@ -57,7 +57,10 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Target:
-    """One endpoint under load. `requests`: whole HTTP/1.1 requests, the token in them."""
+    """One endpoint under load. `requests`: whole HTTP/1.1 requests, the token in them.
+
+    offsets_s: of a recording, when each of them is due from the start; else empty.
+    """
 
     name: str
     url: str
@@ -70,6 +73,7 @@ class Target:
     served: Served | None = None
     model: ModelStatus | None = None
     gateway: GatewayStatus | None = None
+    offsets_s: tuple[float, ...] = ()
 
     @property
     def is_here(self) -> bool:

@@ -35,6 +35,8 @@ __all__ = ["Report", "load", "unload"]
 _EXTENSION = "_nbserve_extension"
 _GATEWAY = "_nbserve_gateway"
 """Attributes of the shell; the gateway's outlives `%unload_ext`, as the gateway does."""
+_STAGED = {"export": "exported", "record": "recorded"}
+"""Verbs that say what they are doing, and the word for its end."""
 _CELL_EXAMPLE = """\b
 Examples:
   %%serve_handler digits --sample x_test[0]
@@ -151,8 +153,8 @@ class _Extension:
             return self._own_gateway(params["port"])
         if verb.name == "bench":
             params["data"] = self._bench_data(params["data"], params["content_type"])
-        if verb.name == "export":
-            return self._export(verb, params)
+        if verb.name in _STAGED:
+            return self._staged(verb, params)
         data = invoke(verb, self._gateways, params)
         if verb.name == "token":
             return Secret(data)
@@ -164,15 +166,15 @@ class _Extension:
             return data
         return Report(data, to_text(verb.show(data)))
 
-    def _export(self, verb: Verb, params: dict[str, Any]) -> Any:
+    def _staged(self, verb: Verb, params: dict[str, Any]) -> Any:
         """As the serving cell does: one line that says which stage it is at."""
         board = Board(self._ip, params["name"])
         try:
             data = invoke(verb, self._gateways, params | {"say": board.stage})
         except BaseException:
-            board.done("not exported")
+            board.done(f"not {_STAGED[verb.name]}")
             raise
-        board.done("exported")
+        board.done(_STAGED[verb.name])
         return _without_tokens(data) if params["as_json"] else Report(data, to_text(verb.show(data)))
 
     def _bench_data(self, text: str | None, content_type: str) -> Any:

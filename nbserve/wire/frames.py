@@ -15,7 +15,8 @@ of buffers for a vectored write, and an incremental reader. Called by gateway/po
      24  body_bytes u64
     then  u32 * count   length of each item's body
           meta_bytes    msgpack
-          body_bytes    the bodies, concatenated, in item order
+          body_bytes    the bodies, concatenated, in item order; with Flag.MEMFD they lie in the arena instead
+                        (wire/arena.py), and a u64 says where the first begins
 """
 
 from __future__ import annotations
@@ -24,11 +25,14 @@ import struct
 from collections.abc import Iterator, Sequence
 from enum import IntEnum, IntFlag
 from functools import cache
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import msgspec
 
 from nbserve.errors import EndOfFile, GarbageFrame, OversizedFrame, ShortRead, UnsupportedVersion
+
+if TYPE_CHECKING:
+    from nbserve.wire.arena import ArenaView
 
 __all__ = [
     "HEADER",
@@ -70,7 +74,7 @@ class Kind(IntEnum):
     PAUSED = 7  # w: somebody uses this worker's shell; send nothing and stop its clocks
     RESUMED = 8  # w: the shell is free again
     DRAIN = 9  # g: finish what you have, then close
-    RELEASE = 10  # w: reserved for v1 shared memory: slots of the batch may be reused
+    RELEASE = 10  # w: nothing looks at the bodies of this batch any more, which lie in the arena
     LOAD = 11  # g: initialize the handler of a bundle; meta = Load
     PLACE = 12  # g: run on other cores, with another number of threads, from now on; meta = Place
 
@@ -82,17 +86,21 @@ class Flag(IntFlag):
     WARMUP = 1  # BATCH: keep it out of metrics and of the cost model
     SEEDED = 2  # BATCH: set random seeds to 0 before running (the proof of random handlers)
     RETRY = 4  # BATCH: these items were tried before
-    MEMFD = 8  # BATCH, ANSWER: reserved for v1: bodies lie in a sealed memfd sent beside the frame
+    MEMFD = 8  # BATCH: the bodies lie in the arena
 
 
 class Frame(NamedTuple):
-    """One frame. `bodies` has one buffer per item; views into the reader's memory, valid until let go."""
+    """One frame. `bodies` has one buffer per item; views into the reader's memory, valid until let go.
+
+    arena_at: with Flag.MEMFD, where the first body begins in the arena, else -1; only the lengths are then sent.
+    """
 
     kind: Kind
     flags: Flag = Flag.NONE
     batch_id: int = 0
     meta: Buffer = b""
     bodies: Sequence[Buffer] = ()
+    arena_at: int = -1
 
 
 def pack(frame: Frame) -> list[Buffer]:
@@ -105,7 +113,10 @@ def pack(frame: Frame) -> list[Buffer]:
     body_bytes = sum(lengths)
     _check_sizes(count, len(frame.meta), body_bytes)
     head = HEADER.pack(MAGIC, VERSION, frame.kind, frame.flags, 0, frame.batch_id, count, len(frame.meta), body_bytes)
-    return [head + struct.pack(f"<{count}I", *lengths) + bytes(frame.meta), *frame.bodies]
+    start = head + struct.pack(f"<{count}I", *lengths) + bytes(frame.meta)
+    if frame.arena_at >= 0:  # not by the flag: `&` of two enums costs a microsecond
+        return [start + _PLACE.pack(frame.arena_at)]
+    return [start, *frame.bodies]
 
 
 class FrameReader:
@@ -143,7 +154,7 @@ class FrameReader:
 
 def frame_bytes(header: Buffer, max_body_bytes: int = MAX_BODY_BYTES) -> int:
     """Size of the whole frame that starts with these (at least 32) bytes; checks the header."""
-    magic, version, kind, _flags, _, _batch_id, count, meta_bytes, body_bytes = HEADER.unpack_from(header)
+    magic, version, kind, flags, _, _batch_id, count, meta_bytes, body_bytes = HEADER.unpack_from(header)
     if magic != MAGIC:
         raise GarbageFrame(f"bad magic {magic!r}")
     if version != VERSION:
@@ -151,11 +162,11 @@ def frame_bytes(header: Buffer, max_body_bytes: int = MAX_BODY_BYTES) -> int:
     if kind not in _KINDS:
         raise GarbageFrame(f"unknown frame kind {kind}")
     _check_sizes(count, meta_bytes, body_bytes, max_body_bytes)
-    return int(HEADER.size + 4 * count + meta_bytes + body_bytes)
+    return int(HEADER.size + 4 * count + meta_bytes + (_PLACE.size if flags & _MEMFD else body_bytes))
 
 
-def unpack(raw: Buffer) -> Frame:
-    """One whole frame's bytes -> Frame. Raises GarbageFrame where the length table does not add up."""
+def unpack(raw: Buffer, arena: ArenaView | None = None) -> Frame:
+    """One whole frame's bytes -> Frame. Raises GarbageFrame where the lengths do not add up, or an arena is missing."""
     _, _, kind, flags, _, batch_id, count, meta_bytes, body_bytes = HEADER.unpack_from(raw)
     lengths = struct.unpack_from(f"<{count}I", raw, HEADER.size)
     if sum(lengths) != body_bytes:
@@ -164,6 +175,11 @@ def unpack(raw: Buffer) -> Frame:
     at = HEADER.size + 4 * count
     meta = view[at : at + meta_bytes]
     at += meta_bytes
+    if flags & _MEMFD:
+        if arena is None:
+            raise GarbageFrame("the bodies lie in an arena, and there is none on this side")
+        (place,) = _PLACE.unpack_from(raw, at)
+        return Frame(_KINDS[kind], _FLAGS[flags & 15], batch_id, meta, arena.take(batch_id, place, lengths), place)
     bodies = []
     for length in lengths:
         bodies.append(view[at : at + length])
@@ -173,6 +189,8 @@ def unpack(raw: Buffer) -> Frame:
 
 _KINDS = {int(kind): kind for kind in Kind}  # a lookup costs a tenth of a call of the enum
 _FLAGS = [Flag(bits) for bits in range(16)]
+_MEMFD = int(Flag.MEMFD)
+_PLACE = struct.Struct("<Q")
 
 
 def _check_sizes(count: int, meta_bytes: int, body_bytes: int, max_body_bytes: int = MAX_BODY_BYTES) -> None:

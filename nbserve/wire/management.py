@@ -51,10 +51,19 @@ class WorkerStatus(msgspec.Struct, kw_only=True):
     device: str = "cpu"
     started_at: float = 0.0
     """Unix time."""
+    start: str = ""
+    """How: "forked", "spawned", or "spawned: REASON"."""
     restarts: int = 0
     batches: int = 0
     rss_bytes: int | None = None
     pss_bytes: int | None = None
+    """Memory where pages that several processes share count in parts."""
+    uss_bytes: int | None = None
+    """Memory that no other process has: what its end would free."""
+    private_dirty_bytes: int | None = None
+    """Of that, what is data of its own, not a file's."""
+    weights_written_bytes: int | None = None
+    """What it has written over of the weights that workers share; looked at every few seconds while status is asked."""
     cpu_s: float | None = None
     connection_file: str = ""
     error: ErrorInfo | None = None
@@ -89,6 +98,8 @@ class ModelStatus(msgspec.Struct, kw_only=True):
     """Their bundles, in the same order."""
     proof: dict[str, Any] = msgspec.field(default_factory=dict)
     """{"checked": bool, "max_difference": float, ...}"""
+    warnings: list[str] = msgspec.field(default_factory=list)
+    """What works, but not as it should."""
     error: ErrorInfo | None = None
 
 
@@ -128,6 +139,8 @@ class Event(msgspec.Struct, kw_only=True, omit_defaults=True):
     """stdout or stderr."""
     batch_id: int | None = None
     request_ids: list[str] = msgspec.field(default_factory=list)
+    trace_id: str = ""
+    """kind "error": the trace of the request, where its client sent a `traceparent`."""
     error: ErrorInfo | None = None
     data: dict[str, Any] = msgspec.field(default_factory=dict)
 
@@ -139,6 +152,7 @@ class ErrorBody(msgspec.Struct, omit_defaults=True):
     type: str
     message: str
     error_id: str = ""
+    trace_id: str = ""
     where: str = ""
     traceback: list[str] = msgspec.field(default_factory=list)
     hint: str = ""

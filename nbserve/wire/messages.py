@@ -31,11 +31,12 @@ WARMUP_REQUEST = "warmup"
 
 
 class Hello(msgspec.Struct):
-    """HELLO, first frame of the worker; the gateway answers with its own."""
+    """HELLO, first frame of the worker; the gateway answers with its own. `memfd`: it can read the arena."""
 
     versions: list[int]
     software: str = ""
     pid: int = 0
+    memfd: bool = False
 
 
 class Load(msgspec.Struct):

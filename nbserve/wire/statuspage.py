@@ -7,14 +7,19 @@ signal handler, so a late signal never hits the next batch. Layout in docs/worke
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 import struct
 from typing import NamedTuple
 
-__all__ = ["PAGE_BYTES", "STAGES", "Progress", "StatusPage"]
+__all__ = ["ARENA_AT", "PAGE_BYTES", "STAGES", "Progress", "StatusPage"]
 
 PAGE_BYTES = 64
+ARENA_AT = 65536
+"""Where the arena (wire/arena.py) begins in the same memfd: whole pages on every system."""
+ARENA_BYTES = 256 * 1024 * 1024
+"""Room for a batch of 32 of the largest bodies that are taken (6,553,500 bytes); memory only where it was written."""
 _PROGRESS = struct.Struct("<QII")  # at 0: batch id, stage, item; written by the worker
 _CANCEL = struct.Struct("<Q")  # at 32: batch id; written by the gateway
 _CANCEL_AT = 32
@@ -51,9 +56,10 @@ class StatusPage:
 
     @classmethod
     def create(cls) -> StatusPage:
-        """A new page in anonymous memory (memfd)."""
-        fd = os.memfd_create("nbserve-status", os.MFD_CLOEXEC)
-        os.ftruncate(fd, PAGE_BYTES)
+        """A new page, and an empty arena, in anonymous memory (memfd) that keeps its size."""
+        fd = os.memfd_create("nbserve-shared", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.ftruncate(fd, ARENA_AT + ARENA_BYTES)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
         return cls(fd)
 
     def close(self) -> None:

@@ -23,6 +23,7 @@ import psutil
 from nbserve.errors import EndOfFile, WireError
 from nbserve.pipeline import Answer, DeviceLost, Item, Outcome
 from nbserve.tracebacks import describe
+from nbserve.wire.arena import ArenaView
 from nbserve.wire.frames import VERSION, Flag, Frame, Kind, decode_meta, encode_meta
 from nbserve.wire.messages import AnswerItem, AnswerMeta, Hello, Load, Place, RequestItem, Timings
 from nbserve.wire.statuspage import StatusPage
@@ -43,7 +44,8 @@ class WorkerLoop:
     """Serves one data stream until it ends."""
 
     def __init__(self, sock: socket.socket, page: StatusPage, app: Any, last_words_fd: int) -> None:
-        self._stream = DataStream(sock)
+        self._arena = ArenaView(page.fd)
+        self._stream = DataStream(sock, self._arena)
         self._page = page
         self._app = app
         self._last_words_fd = last_words_fd
@@ -84,7 +86,7 @@ class WorkerLoop:
         events = self._app.shell.events
         events.register("pre_execute", lambda: self._send(Frame(Kind.PAUSED)))
         events.register("post_execute", lambda: self._send(Frame(Kind.RESUMED)))
-        self._send(Frame(Kind.HELLO, meta=encode_meta(Hello([VERSION], "nbserve-python", os.getpid()))))
+        self._send(Frame(Kind.HELLO, meta=encode_meta(Hello([VERSION], "nbserve-python", os.getpid(), memfd=True))))
         self._loop.add_reader(self._stream.sock, self._on_readable)
 
     # -- frames in ---------------------------------------------------------------------------------------------------
@@ -98,6 +100,9 @@ class WorkerLoop:
             if handle is None:
                 raise WireError(f"unexpected {frame.kind.name} frame from the gateway")
             handle(frame)
+            del frame
+            while self._arena.released:
+                self._send(Frame(Kind.RELEASE, batch_id=self._arena.released.popleft()))
             if self._stream.holds_frame:  # by way of the loop: a console must get its turn
                 assert self._loop is not None
                 self._loop.call_soon(self._on_readable)
@@ -149,7 +154,7 @@ class WorkerLoop:
         if len(metas) != len(frame.bodies):
             raise WireError(f"{len(metas)} items described, {len(frame.bodies)} sent")
         items = [
-            Item(body, meta.content_type, meta.request_id, meta.route)
+            Item(body, meta.content_type, meta.request_id, meta.route, meta.headers)
             for body, meta in zip(frame.bodies, metas, strict=True)
         ]
         if session.pipeline.is_async:
@@ -162,7 +167,7 @@ class WorkerLoop:
         except BaseException as exc:
             outcome = self._interrupted(exc, len(items))
         self._answer(frame.batch_id, outcome)
-        if frame.flags & Flag.SEEDED:
+        if frame.flags and frame.flags & Flag.SEEDED:
             seed_everything(None)
 
     async def _run_async(self, frame: Frame, items: list[Item]) -> None:
@@ -174,13 +179,13 @@ class WorkerLoop:
             except BaseException as exc:
                 outcome = self._interrupted(exc, len(items))
             self._answer(frame.batch_id, outcome)
-            if frame.flags & Flag.SEEDED:
+            if frame.flags and frame.flags & Flag.SEEDED:
                 seed_everything(None)
 
     def _begin(self, session: Session, frame: Frame, items: list[Item]) -> None:
         """From here on this batch is the one in hand."""
         self._mark_prints(frame.batch_id, [item.request_id for item in items])
-        if frame.flags & Flag.SEEDED:
+        if frame.flags and frame.flags & Flag.SEEDED:
             seed_everything(0)
         session.pipeline.set_on_stage(partial(self._page.set_progress, frame.batch_id))
 

@@ -97,7 +97,14 @@ class Session:
 
 
 def set_threads(threads: int) -> None:
-    """Intra-op threads of the libraries that are loaded; the environment has told those that load later."""
+    """Intra-op threads of the libraries that are loaded; the environment has told those that load later.
+
+    In a forked worker numpy's BLAS was loaded with one thread, whatever the environment says now.
+    """
+    if "numpy" in sys.modules:
+        from threadpoolctl import threadpool_limits
+
+        threadpool_limits(threads)  # lasts; only its use as a context manager would put back what was
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(threads)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 
 from nbserve.errors import EndOfFile, ShortRead
+from nbserve.wire.arena import ArenaView
 from nbserve.wire.frames import HEADER, Buffer, Frame, frame_bytes, pack, unpack
 
 __all__ = ["DataStream"]
@@ -20,8 +21,9 @@ READ_BYTES = 64 * 1024
 class DataStream:
     """Reads and writes whole frames; both block."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, arena: ArenaView | None = None) -> None:
         self.sock = sock
+        self._arena = arena
         self._buffer = bytearray(READ_BYTES)
         self._view = memoryview(self._buffer)
         self._begin = self._end = 0  # of what was read and not taken
@@ -43,7 +45,7 @@ class DataStream:
             self._begin += size
         else:
             raw = self._read_large(size)
-        return unpack(raw)
+        return unpack(raw, self._arena)
 
     def write(self, frame: Frame) -> None:
         """One whole frame, vectored; bodies are not copied."""

@@ -2,6 +2,7 @@
 
     python -m tests.benchmarks.run                       everything, about seven minutes
     python -m tests.benchmarks.run --quick               one short run of each, about two minutes
+    python -m tests.benchmarks.run --scenarios mlp --neighbours
     python -m tests.benchmarks.run --out new.json --compare old.json
 
 Figures of two machines, or of two days, say little: compare ratios within one run, or two commits one after the other
@@ -25,6 +26,7 @@ from rich.console import Console
 
 from tests.benchmarks import report
 from tests.benchmarks.endpoints import Served, check, commit, first_answer, machine, serve, versions
+from tests.benchmarks.neighbours import measure_neighbours, neighbours_table
 from tests.benchmarks.scenarios import SCENARIOS, Scenario
 from tests.benchmarks.wrk import cores_for_load, load
 
@@ -44,6 +46,7 @@ def main() -> None:
         "settings": f"{options.runs} runs of {options.seconds:g} s, medians; spread = (max - min) / median",
         "first_answer": {},
         "load": [],
+        "neighbours": {},
     }
     console.print(result["machine"], result["settings"], sep="\n")
     with tempfile.TemporaryDirectory(prefix="nbs-") as temporary:
@@ -52,10 +55,23 @@ def main() -> None:
         for name in options.scenarios:
             scenario = SCENARIOS[name]
             console.print(f"[bold]{name}[/bold]: {scenario.what}")
-            answers = [first_answer(scenario, folder / "bundles") for _ in range(options.runs)]
+            answers = [
+                first_answer(scenario, folder / "bundles") for _ in range(1 if options.neighbours else options.runs)
+            ]
             result["first_answer"][name] = [answer.plain() for answer in answers]
-            if not options.no_load:
+            if not options.no_load and not options.neighbours:
                 result["load"] += measure(scenario, folder, options, console)
+            if options.neighbours:
+                rows = measure_neighbours(
+                    scenario,
+                    folder / "bundles" / name,
+                    folder / f"{name}-neighbours.log",
+                    runs=options.runs,
+                    seconds=options.seconds,
+                    console=console,
+                )
+                result["neighbours"][name] = rows
+                console.print(neighbours_table(rows))
     if result["load"]:
         console.print(report.load_table(result["load"]))
     console.print(report.first_answers_table(result["first_answer"]))
@@ -140,6 +156,9 @@ def parse_options() -> argparse.Namespace:
         "--connections", type=lambda text: [int(n) for n in text.split(",")], default=[1, 16, 64], metavar="N,N"
     )
     parser.add_argument("--no-load", action="store_true", help="only first cell to first answer")
+    parser.add_argument(
+        "--neighbours", action="store_true", help="p99 of each scenario while another endpoint starts, dies, is scraped"
+    )
     parser.add_argument("--out", type=Path, help="result file (JSON; a .md lies beside it)")
     parser.add_argument("--compare", type=Path, help="result file of another commit: prints new / old")
     options = parser.parse_args()

@@ -64,9 +64,7 @@ from nbserve import Handler
 class MLP(Handler):
     def initialize(self, context):
         self.model = model
-    def preprocess(self, rows):
-        return torch.tensor([row.payload for row in rows])
-    def inference(self, batch):
+    def inference(self, batch: torch.Tensor):
         return self.model(batch).softmax(-1)
 """,
     bodies=(_numbers(784),),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import psutil
 import pytest
 from rich.console import Console
 
-from tests.benchmarks import report
+from tests.benchmarks import neighbours, report
 from tests.benchmarks.endpoints import tree_cpu_s
 from tests.benchmarks.scenarios import SCENARIOS
 from tests.benchmarks.wrk import _lua_string, parse
@@ -50,6 +51,22 @@ def test_medians_and_spread() -> None:
 def test_mean_batch_is_of_what_was_gained() -> None:
     assert report.mean_batch({"1": 10}, {"1": 12, "4": 2}) == pytest.approx(2.5)
     assert report.mean_batch({"1": 10}, {"1": 10}) == 0
+
+
+def test_neighbours_are_compared_with_the_quiet_runs_and_fail_as_they_do() -> None:
+    def runs(*p99_ms: float) -> list[dict[str, Any]]:
+        return [{"p50_ms": 1.0, "p99_ms": ms, "client_lag_ms": 0.1, "times": 2, "errors": {"504": 1}} for ms in p99_ms]
+
+    quiet, loud = neighbours.summarize({"quiet": runs(2.0, 2.0, 9.0), "starts": runs(2.0, 3.0, 8.0)})
+    assert (quiet["ratio"], loud["ratio"], loud["worst_ms"]) == (1.0, 1.5, 8.0)
+    assert (loud["times"], loud["errors"], loud["runs"]) == (6, {"504": 3}, 3)
+    assert neighbours.neighbours_table([quiet, loud]).row_count == 2
+
+    def fails() -> None:
+        raise ValueError("it did not come back")
+
+    with pytest.raises(ValueError, match="come back"), neighbours.Disturbance(fails):
+        pass
 
 
 def test_compare_dims_what_lies_within_the_spread() -> None:

@@ -26,13 +26,9 @@ from tests.unit.gateway.running import Running, make_bundle, running, until
 
 
 def folders_of(pid: int) -> set[Path]:
-    """Runtime folders of a gateway's workers: where their connection files lie."""
-    folders = set()
-    for worker in psutil.Process(pid).children(recursive=True):
-        command = worker.cmdline()
-        if "-f" in command:
-            folders.add(Path(command[command.index("-f") + 1]).parent)
-    return folders
+    """Runtime folders of a gateway's workers: where their connection files lie, and IPython's folder."""
+    everyone = [one.environ() for one in psutil.Process(pid).children(recursive=True)]
+    return {Path(environment["IPYTHONDIR"]).parent for environment in everyone if "NBSERVE_ZYGOTE_FD" in environment}
 
 
 def start(line: bytes) -> subprocess.CompletedProcess[bytes]:

@@ -21,6 +21,7 @@ from nbserve.errors import Conflict, ErrorInfo, LoadError
 from nbserve.gateway.pool.placement import Demand, plan
 from nbserve.gateway.pool.supervisor import Pool, Worker
 from nbserve.gateway.pool.topology import read_topology
+from nbserve.gateway.pool.zygote import Zygotes
 from nbserve.wire.frames import Buffer, Flag
 from nbserve.wire.management import Event
 from nbserve.wire.messages import AnswerMeta, RequestItem
@@ -107,8 +108,10 @@ class Listener:
 
 @asynccontextmanager
 async def running(bundle: Path, runtime: Path, workers: int = 1, **config: Any) -> AsyncIterator[tuple[Pool, Listener]]:
+    """`start="fork"` has the workers forked by a zygote; else they are spawned, as the pool was given none."""
     runtime.mkdir(exist_ok=True)
     listener = Listener()
+    zygotes = Zygotes(runtime) if config.get("start") == "fork" else None
     pool = Pool(
         bundle_path=bundle,
         name="m",
@@ -118,6 +121,7 @@ async def running(bundle: Path, runtime: Path, workers: int = 1, **config: Any) 
         listener=listener,
         emit=listener.events.append,
         runtime_dir=runtime,
+        zygotes=zygotes,
     )
     try:
         await pool.start()
@@ -127,6 +131,8 @@ async def running(bundle: Path, runtime: Path, workers: int = 1, **config: Any) 
     finally:
         pids = [worker.pid for worker in pool.workers if worker.pid is not None]
         await pool.stop(10.0)
+        if zygotes is not None:
+            await zygotes.close()
         assert not [pid for pid in pids if psutil.pid_exists(pid)]
         assert not [name for name in os.listdir(runtime) if name.startswith("w")], "sockets or connection files left"
 
@@ -134,6 +140,9 @@ async def running(bundle: Path, runtime: Path, workers: int = 1, **config: Any) 
 def send(worker: Worker, batch_id: int, *values: Any, timeout_s: float = DEADLINE_S) -> None:
     items = [RequestItem("application/json", f"r{batch_id}-{i}") for i in range(len(values))]
     worker.send(batch_id, items, [json.dumps(value).encode() for value in values], timeout_s=timeout_s)
+
+
+either_start = pytest.mark.parametrize("start", ["spawn", "fork"])
 
 
 @pytest.fixture
@@ -146,9 +155,10 @@ def echo(make_bundle: Any) -> Path:
     return make_bundle(ECHO)
 
 
-def test_batches_prints_metrics_and_placement(echo: Path, runtime: Path) -> None:
+@either_start
+def test_batches_prints_metrics_and_placement(echo: Path, runtime: Path, start: str) -> None:
     async def main() -> None:
-        async with running(echo, runtime, workers=2) as (pool, listener):
+        async with running(echo, runtime, workers=2, start=start) as (pool, listener):
             for worker in pool.workers:
                 assert worker.ready is not None
                 assert tuple(worker.ready.cores) == worker.plan.cores
@@ -163,7 +173,7 @@ def test_batches_prints_metrics_and_placement(echo: Path, runtime: Path) -> None
             assert (await listener.log("hello from initialize")).batch_id is None
             counted = {delta.name: delta.values for delta in listener.metas[0].metrics}
             assert counted == {"starts": [1.0], "items": [2.0]}
-            status = pool.workers[0].status()
+            status = pool.workers[0].status(pool.workers[0].usage())
             assert status.state == "READY"
             assert status.rss_bytes is not None
             assert status.batches == 1
@@ -171,9 +181,10 @@ def test_batches_prints_metrics_and_placement(echo: Path, runtime: Path) -> None
     asyncio.run(main())
 
 
-def test_time_limit_interrupts_that_batch_only(echo: Path, runtime: Path) -> None:
+@either_start
+def test_time_limit_interrupts_that_batch_only(echo: Path, runtime: Path, start: str) -> None:
     async def main() -> None:
-        async with running(echo, runtime) as (pool, listener):
+        async with running(echo, runtime, start=start) as (pool, listener):
             (worker,) = pool.workers
             pid = worker.pid
             for turn in range(3):
@@ -230,9 +241,10 @@ def test_handler_that_ignores_the_interrupt_is_killed_and_restarted(
 @pytest.mark.parametrize(
     ("deed", "words"), [("kill", "killed by SIGKILL in inference"), ("leave", "exited with code 3 in inference")]
 )
-def test_death_is_named_and_the_worker_comes_back(echo: Path, runtime: Path, deed: str, words: str) -> None:
+@either_start
+def test_death_is_named_and_the_worker_comes_back(echo: Path, runtime: Path, deed: str, words: str, start: str) -> None:
     async def main() -> None:
-        async with running(echo, runtime) as (pool, listener):
+        async with running(echo, runtime, start=start) as (pool, listener):
             (worker,) = pool.workers
             send(worker, 1, deed)
             lost, info = await listener.next("lost")
@@ -267,9 +279,10 @@ def test_a_batch_that_the_worker_had_not_begun_is_lost_as_such(echo: Path, runti
     asyncio.run(main())
 
 
-def test_sys_exit_in_a_handler_is_an_answer(echo: Path, runtime: Path) -> None:
+@either_start
+def test_sys_exit_in_a_handler_is_an_answer(echo: Path, runtime: Path, start: str) -> None:
     async def main() -> None:
-        async with running(echo, runtime) as (pool, listener):
+        async with running(echo, runtime, start=start) as (pool, listener):
             send(pool.workers[0], 1, "exit")
             _, answers = await listener.next("answered")
             assert answers[0].status == 500
@@ -381,12 +394,13 @@ def test_coroutine_handler_and_its_time_limit(make_bundle: Any, runtime: Path) -
     asyncio.run(main())
 
 
-def test_console_pauses_the_worker(echo: Path, runtime: Path) -> None:
+@either_start
+def test_console_pauses_the_worker(echo: Path, runtime: Path, start: str) -> None:
     """Somebody runs a cell in the worker's shell: PAUSED while it runs, READY afterwards."""
     from jupyter_client.asynchronous.client import AsyncKernelClient
 
     async def main() -> None:
-        async with running(echo, runtime) as (pool, listener):
+        async with running(echo, runtime, start=start) as (pool, listener):
             (worker,) = pool.workers
             client = AsyncKernelClient(connection_file=worker.status().connection_file)
             client.load_connection_file()
@@ -534,7 +548,10 @@ def test_crash_loop_ends_in_failed_with_the_reason(
     asyncio.run(main())
 
 
-def test_random_in_initialize_is_seeded_for_the_proof_and_free_afterwards(make_bundle: Any, runtime: Path) -> None:
+@either_start
+def test_random_in_initialize_is_seeded_for_the_proof_and_free_afterwards(
+    make_bundle: Any, runtime: Path, start: str
+) -> None:
     source = """
         import random
         class H:
@@ -547,7 +564,7 @@ def test_random_in_initialize_is_seeded_for_the_proof_and_free_afterwards(make_b
     expected = json.loads(Bundle.open(bundle).sample.expected_body)
 
     async def main() -> None:
-        async with running(bundle, runtime, workers=2) as (pool, listener):
+        async with running(bundle, runtime, workers=2, start=start) as (pool, listener):
             seeded, free = [], []
             for worker in pool.workers:
                 worker.send(worker.id + 1, [RequestItem("application/json", "r")], [b"1"], Flag.SEEDED)
@@ -561,11 +578,13 @@ def test_random_in_initialize_is_seeded_for_the_proof_and_free_afterwards(make_b
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 8, 13, 21, 34])
-def test_a_start_can_be_cancelled_at_any_moment(echo: Path, runtime: Path, turns: int) -> None:
-    """After so many turns of the loop: nothing hangs, nothing is left (checked by `running`)."""
+@pytest.mark.parametrize("forks", [False, True], ids=["spawn", "fork"])
+def test_a_start_can_be_cancelled_at_any_moment(echo: Path, runtime: Path, turns: int, forks: bool) -> None:
+    """After so many turns of the loop: nothing hangs, nothing is left."""
 
     async def main() -> None:
         plans = plan(read_topology(), [Demand("m", 2)])["m"]
+        zygotes = Zygotes(runtime)
         pool = Pool(
             bundle_path=echo,
             name="m",
@@ -575,6 +594,7 @@ def test_a_start_can_be_cancelled_at_any_moment(echo: Path, runtime: Path, turns
             listener=Listener(),
             emit=lambda _event: None,
             runtime_dir=runtime,
+            zygotes=zygotes if forks else None,
         )
         start = asyncio.create_task(pool.start())
         for _ in range(turns):
@@ -584,7 +604,9 @@ def test_a_start_can_be_cancelled_at_any_moment(echo: Path, runtime: Path, turns
             with pytest.raises(asyncio.CancelledError):
                 await start
             await pool.stop(1.0)
+            await zygotes.close()
         assert [worker.pid for worker in pool.workers] == [None, None]
+        assert not psutil.Process().children()
         assert not [name for name in os.listdir(runtime) if name.startswith("w")]
 
     asyncio.run(main())

@@ -19,6 +19,7 @@ import pytest
 from jupyter_client.connect import write_connection_file
 
 from nbserve.errors import EndOfFile, ErrorInfo
+from nbserve.wire.arena import Arena
 from nbserve.wire.frames import Flag, Frame, Kind, decode_meta, encode_meta
 from nbserve.wire.messages import AnswerMeta, Hello, Load, Ready, RequestItem
 from nbserve.wire.statuspage import StatusPage
@@ -76,7 +77,7 @@ class Gateway:
         return decode_meta(frame.meta, Hello)
 
     def load(self, bundle: Path) -> Ready:
-        self.hello()
+        self.takes_memfd = self.hello().memfd
         self.send(Kind.HELLO, Hello([1], "test", os.getpid()))
         cores = [min(os.sched_getaffinity(0))]
         self.send(Kind.LOAD, Load(str(bundle), "m", "1", 0, 1, cores), LOAD_ID)
@@ -181,6 +182,26 @@ def test_a_large_batch_arrives_whole(gateway: Gateway, bundle: Path) -> None:
     for (status, body, _), sent in zip(gateway.answer(1), bodies, strict=True):
         assert (status, len(body.replace(b" ", b""))) == (200, 800_000 + len(b'{"twice":""}'))
         assert sent[1:9] in body
+
+
+@pytest.mark.parametrize("gateway", ["ours"], indirect=True)
+def test_a_large_batch_through_the_arena(gateway: Gateway, make_bundle: MakeBundle) -> None:
+    """RELEASE comes when nothing looks at the bodies any more, whatever the handler keeps."""
+    gateway.load(make_bundle(HANDLER, handler="predict"))
+    assert gateway.takes_memfd
+    arena = Arena(gateway.page.fd)
+    for batch_id in (1, 2):
+        bodies = [b'"%s"' % (bytes([97 + batch_id + n]) * 300_000) for n in range(3)]
+        place = arena.lay(batch_id, bodies)
+        assert place == 0  # the first one's place is free again
+        items = encode_meta([RequestItem(JSON, "r")] * 3)
+        gateway.stream.write(Frame(Kind.BATCH, Flag.MEMFD, batch_id, items, bodies, place))
+        for (status, body, _), sent in zip(gateway.answer(batch_id), bodies, strict=True):
+            assert (status, body) == (200, b'{"twice":"%s"}' % (2 * sent[1:-1]))
+        frame = gateway.stream.read()
+        assert (frame.kind, frame.batch_id) == (Kind.RELEASE, batch_id)
+        arena.release(batch_id)
+    arena.close()
 
 
 def test_a_bundle_that_cannot_be_loaded_is_said(gateway: Gateway, make_bundle: MakeBundle) -> None:

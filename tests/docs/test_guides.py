@@ -23,7 +23,7 @@ from tests.guard.sources import ROOT
 from tools.reference import PAGES as WRITTEN
 
 DOCS = ROOT / "docs"
-GUIDES = ["quickstart", "handlers", "batching", "hub", "deploying"]
+GUIDES = ["quickstart", "handlers", "batching", "recording", "hub", "deploying"]
 PAGES = {path.stem: path.read_text() for path in [*DOCS.glob("*.md"), ROOT / "README.md"]}
 
 

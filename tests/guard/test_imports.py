@@ -35,6 +35,7 @@ PURE = [
     "gateway/pool/floorplan.py",
     "gateway/pool/placement.py",
     "gateway/lifecycle.py",
+    "gateway/redaction.py",
     "wire/**/*.py",
 ]
 IMPURE = {

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from nbserve.config import ModelConfig
 from nbserve.errors import ErrorInfo
-from nbserve.tables import endpoints, log_lines, megabytes, memory_line, plain, proof_line, to_text
-from nbserve.wire.management import Event
+from nbserve.tables import endpoints, log_lines, megabytes, memory_line, plain, proof_line, status, to_text
+from nbserve.wire.management import Event, ModelStatus, WorkerStatus
 
 
 @pytest.mark.parametrize(
@@ -89,3 +90,26 @@ def test_plain_data_is_jsons() -> None:
 )
 def test_the_memory_line(workers: int | str, shared: int, free: int, line: str) -> None:
     assert memory_line(workers, shared, free) == line
+
+
+def test_a_worker_s_own_memory_and_what_is_wrong_with_it_are_shown() -> None:
+    worker = WorkerStatus(
+        id=0, state="READY", pid=7, cores=[1], threads=1, pss_bytes=250_000_000, private_dirty_bytes=33_600_000
+    )
+    model = ModelStatus(
+        name="digits",
+        version="1",
+        state="READY",
+        default=True,
+        url="http://x",
+        bundle="/b",
+        digest="d",
+        config=ModelConfig(),
+        workers=[worker],
+        warnings=["worker 0 has written to 33.6 MB of the weights"],
+    )
+    text = to_text(status(model))
+    assert "  warning: worker 0 has written to 33.6 MB of the weights" in text
+    header, row = (line for line in text.splitlines() if line.startswith(("worker", "#0")))
+    assert row[header.index("own") :].startswith("33.6 MB")
+    assert row[header.index("memory") :].startswith("250 MB")

@@ -31,8 +31,10 @@ def death(code: int | None, stage: str, log: Path, locate: Locate) -> ErrorInfo:
     doing = f" in {stage}" if stage and stage != "idle" else ""
     if code is not None and code < 0:
         message = f"the worker was killed by {_signal_name(-code)}{doing}"
-    else:
+    elif code is not None:
         message = f"the worker exited with code {code}{doing}"
+    else:
+        message = f"the worker has ended{doing}, its exit status is not known"
     lines, where = _last_words(log, locate)
     return ErrorInfo(
         type="WorkerDied",
@@ -52,12 +54,12 @@ class MemoryWatch:
         self._rss_bytes = rss_bytes
         self._task: asyncio.Task[None] | None = None
         self._peak_rss_bytes = 0
-        self._oom_kills = 0
+        self._oom_kills: int | None = None
 
     def start(self) -> None:
         """From now on, `WATCH_EVERY_S`."""
         self._peak_rss_bytes = 0
-        self._oom_kills = read_memory().oom_kills
+        self._oom_kills = None
         self._task = asyncio.get_running_loop().create_task(self._watch())
 
     def stop(self) -> None:
@@ -66,10 +68,13 @@ class MemoryWatch:
             self._task.cancel()
 
     def explain(self, info: ErrorInfo) -> None:
-        """Add to a death what memory has to do with it."""
-        explain_memory(info, self._peak_rss_bytes, read_memory(), self._oom_kills)
+        """Add to a death what memory has to do with it. Reads files: for a thread."""
+        memory = read_memory()
+        before = self._oom_kills if self._oom_kills is not None else memory.oom_kills
+        explain_memory(info, self._peak_rss_bytes, memory, before)
 
     async def _watch(self) -> None:
+        self._oom_kills = (await asyncio.to_thread(read_memory)).oom_kills
         while True:
             await asyncio.sleep(WATCH_EVERY_S)
             self._peak_rss_bytes = max(self._peak_rss_bytes, self._rss_bytes())

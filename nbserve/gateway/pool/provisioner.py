@@ -1,4 +1,4 @@
-"""Launches worker kernels for jupyter_client: a LocalProvisioner that adds the data stream and the status page.
+"""Launches worker kernels for jupyter_client: a LocalProvisioner that forks where it can, with stream and status page.
 
 Found by jupyter_client through the entry point in pyproject.toml, because the in-memory KernelSpec (`kernel_spec`)
 names it; nothing is installed into Lab's launcher. Used by gateway/pool/worker.py only.
@@ -6,20 +6,27 @@ names it; nothing is installed into Lab's launcher. Used by gateway/pool/worker.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import socket
 import sys
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+from jupyter_client.launcher import launch_kernel
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
+from nbserve.gateway.pool.forked import CannotFork
+from nbserve.gateway.pool.zygote import Zygote
 from nbserve.wire.statuspage import StatusPage
 
-__all__ = ["PROVISIONER", "Channel", "MemoryKernelSpecs", "NbserveProvisioner"]
+__all__ = ["PROVISIONER", "Channel", "MemoryKernelSpecs", "NbserveProvisioner", "Start"]
 
 PROVISIONER = "nbserve-provisioner"
 KERNEL = "nbserve-worker"
+PYTHON = (sys.executable, "-m", "nbserve.worker")
 SOCKET_BUFFER_BYTES = 1 << 20
 
 
@@ -35,32 +42,100 @@ class Channel(NamedTuple):
         self.page.close()
 
 
+class Start(NamedTuple):
+    """How a worker is to be started: forked by this zygote, else spawned, for this reason ("" = nobody asks).
+
+    insist: not spawned where it cannot be forked. patience_s: how long to wait for a zygote that still imports.
+    """
+
+    zygote: Zygote | None = None
+    reason: str = ""
+    insist: bool = False
+    patience_s: float = 0.0
+
+
 class NbserveProvisioner(LocalProvisioner):
     """One launch: a fresh stream and page are made, their far ends handed to the kernel by number."""
 
     channel: Channel | None = None
+    started = ""
+    """ "forked", "spawned", or "spawned: REASON" """
 
-    async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> Any:
-        """Called by KernelManager.start_kernel; `self.channel` is new after each call."""
+    async def launch_kernel(self, cmd: list[str], start: Start = Start(), **kwargs: Any) -> Any:  # noqa: B008
+        """Called by KernelManager.start_kernel; `self.channel` is new after each call. Raises CannotFork if insisted.
+
+        Processes are started in threads or elsewhere: that takes milliseconds, which are not the loop's.
+        """
+        reason = start.reason
+        if start.zygote is not None:
+            try:
+                with self._new_channel() as fds:
+                    await self._fork(start.zygote, cmd, fds, start.patience_s, **kwargs)
+                self.started = "forked"
+                return self.connection_info
+            except CannotFork as exc:
+                reason = str(exc)
+        if start.insist:
+            raise CannotFork(f"{reason}; with `--start auto` it would have been spawned")
+        with self._new_channel() as fds:
+            await self._spawn(cmd, fds, **kwargs)
+        self.started = f"spawned: {reason}" if reason else "spawned"
+        return self.connection_info
+
+    async def _fork(
+        self,
+        zygote: Zygote,
+        cmd: Sequence[str],
+        fds: Sequence[int],
+        patience_s: float,
+        *,
+        env: dict[str, str],
+        stdout: Any,
+        cwd: str,
+        **_: Any,
+    ) -> None:
+        process: Any = await zygote.fork(cmd[len(PYTHON) :], env, cwd, (stdout.fileno(), *fds), patience_s=patience_s)
+        self.process = process
+        self.pid = self.pgid = process.pid  # it leads a session of its own, or is about to
+        self.cwd = cwd
+
+    async def _spawn(self, cmd: list[str], fds: Sequence[int], **kwargs: Any) -> None:
+        names = ("NBSERVE_DATA_FD", "NBSERVE_STATUS_FD", "NBSERVE_GATEWAY_FD")
+        env = dict(kwargs.pop("env", None) or os.environ) | dict(zip(names, map(str, fds), strict=False))
+        options = LocalProvisioner._scrub_kwargs(kwargs)
+        self.process = await asyncio.to_thread(launch_kernel, cmd, env=env, pass_fds=tuple(fds), **options)
+        self.pid = self.pgid = self.process.pid  # it leads a session of its own
+        self.cwd = kwargs.get("cwd", os.getcwd())
+
+    @contextlib.contextmanager
+    def _new_channel(self) -> Iterator[list[int]]:
+        """`self.channel`, closed again where the launch fails -> the far ends: stream, page, pidfd of this process."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         page = StatusPage.create()
         page.set_progress(0, "start")
         for end in (ours, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
         ours.setblocking(False)
-        env = dict(kwargs.pop("env", None) or os.environ)
-        env["NBSERVE_DATA_FD"] = str(theirs.fileno())
-        env["NBSERVE_STATUS_FD"] = str(page.fd)
+        gateway = _own_pidfd()
         try:
-            info = await super().launch_kernel(cmd, env=env, pass_fds=(theirs.fileno(), page.fd), **kwargs)
+            yield [theirs.fileno(), page.fd, *gateway]
         except BaseException:
             ours.close()
             page.close()
             raise
         finally:
             theirs.close()
+            for fd in gateway:
+                os.close(fd)
         self.channel = Channel(ours, page)
-        return info
+
+
+def _own_pidfd() -> list[int]:
+    """A pidfd of this process, by which workers see its end; none on systems that have none."""
+    if hasattr(os, "pidfd_open"):
+        with contextlib.suppress(OSError):
+            return [os.pidfd_open(os.getpid())]
+    return []
 
 
 class MemoryKernelSpecs(KernelSpecManager):
@@ -70,9 +145,7 @@ class MemoryKernelSpecs(KernelSpecManager):
         """The worker's spec, whatever the name."""
         return KernelSpec(
             argv=[
-                sys.executable,
-                "-m",
-                "nbserve.worker",
+                *PYTHON,
                 "-f",
                 "{connection_file}",
                 "--HistoryManager.enabled=False",

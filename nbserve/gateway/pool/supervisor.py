@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -17,8 +19,12 @@ import zmq.asyncio
 from nbserve.config import ModelConfig
 from nbserve.errors import Conflict, ErrorInfo, LoadError
 from nbserve.gateway.lifecycle import POOL_MOVES, Lifecycle, PoolState
+from nbserve.gateway.pool.kernel import zygote_environment
 from nbserve.gateway.pool.placement import WorkerPlan
+from nbserve.gateway.pool.provisioner import Start
+from nbserve.gateway.pool.topology import read_memory
 from nbserve.gateway.pool.worker import Worker, WorkerSpec
+from nbserve.gateway.pool.zygote import Zygotes, why_spawn
 from nbserve.wire.frames import Buffer
 from nbserve.wire.management import Event
 from nbserve.wire.messages import AnswerMeta
@@ -29,6 +35,8 @@ log = logging.getLogger("nbserve.pool")
 
 BACKOFF_S = (0.0, 0.5, 1.0, 2.0, 5.0)
 """Wait before the n-th restart in a row; one more death after the last of them is FAILED."""
+PRELOAD_WAIT_S = 30.0
+"""How long a worker waits for a zygote that still imports; then it is spawned, and the next one may be forked."""
 STABLE_S = 30.0
 """A worker that lived this long starts again from the first backoff (jupyter_client's restarter has 10 s)."""
 PROBE_EVERY_S = 10.0
@@ -57,7 +65,7 @@ class PoolListener(Protocol):
 
 
 class Pool:
-    """Workers of one version. `listener` hears of every worker and batch."""
+    """Workers of one version. `listener` hears of every worker and batch. zygotes: None = all workers are spawned."""
 
     def __init__(
         self,
@@ -70,7 +78,9 @@ class Pool:
         listener: PoolListener,
         emit: Callable[[Event], None],
         runtime_dir: Path,
+        zygotes: Zygotes | None = None,
     ) -> None:
+        self._zygotes = zygotes
         self._context = zmq.asyncio.Context()
         self._spec = WorkerSpec(
             bundle_path=bundle_path,
@@ -99,6 +109,7 @@ class Pool:
     async def start(self) -> None:
         """Launch all workers; returns when all are READY. Raises LoadError of the first that fails, all stopped."""
         try:
+            await self._choose_start()
             await self._launch(self.workers)
         except LoadError:
             if self.state == "STARTING":
@@ -156,6 +167,24 @@ class Pool:
         if self.state == "STOPPING":
             self._context.destroy(linger=0)
             self._life.move("stopped")
+            if self._zygotes is not None and self._spec.start.zygote is not None:
+                self._zygotes.release(self._spec.start.zygote)
+
+    async def _choose_start(self) -> None:
+        """Fork or spawn, from now on. Raises LoadError where it was stopped meanwhile."""
+        spec = self._spec
+        if self._zygotes is None:
+            return
+        memory = await asyncio.to_thread(read_memory)
+        reason = why_spawn(spec.config, sys.platform, memory, has_pidfd=hasattr(os, "pidfd_open"))
+        bundle = await asyncio.to_thread(lambda: spec.bundle)
+        if self.state != "STARTING":
+            raise LoadError("the workers were stopped while they started")
+        env = zygote_environment(spec.config, spec.runtime_dir)
+        zygote = None if reason else self._zygotes.lease(spec.name, bundle, env)
+        insist = spec.config.start == "fork"
+        patience_s = spec.config.startup_timeout_s if insist else min(spec.config.startup_timeout_s, PRELOAD_WAIT_S)
+        spec.start = Start(zygote, reason, insist, patience_s)
 
     def _add(self, plans: Sequence[WorkerPlan]) -> list[Worker]:
         new = []

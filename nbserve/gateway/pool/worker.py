@@ -14,7 +14,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,10 +27,14 @@ from nbserve.errors import ErrorInfo, LoadError, WireError
 from nbserve.gateway.cancellation import to_the_end
 from nbserve.gateway.lifecycle import WORKER_MOVES, Lifecycle
 from nbserve.gateway.pool import obituary
-from nbserve.gateway.pool.kernel import EXIT_GRACE_S, Printed, Usage, WorkerKernel, environment
+from nbserve.gateway.pool.kernel import EXIT_GRACE_S, WorkerKernel, environment
 from nbserve.gateway.pool.limits import INTERRUPT_GRACE_S, InHand
+from nbserve.gateway.pool.memory import Usage
 from nbserve.gateway.pool.placement import WorkerPlan
+from nbserve.gateway.pool.prints import Printed
+from nbserve.gateway.pool.provisioner import Start
 from nbserve.gateway.pool.stream import FrameStream
+from nbserve.wire.arena import LARGE_BYTES
 from nbserve.wire.frames import VERSION, Buffer, Flag, Frame, Kind, decode_meta, encode_meta, pack
 from nbserve.wire.management import Event, WorkerState, WorkerStatus
 from nbserve.wire.messages import AnswerMeta, DeviceMemory, Hello, Load, Place, Ready, RequestItem
@@ -64,11 +68,18 @@ class WorkerSpec:
     runtime_dir: Path
     emit: Callable[[Event], None]
     context: zmq.asyncio.Context
+    start: Start = field(default_factory=Start)
+    """How workers are started; the supervisor's decision."""
 
     @cached_property
+    def bundle(self) -> Bundle:
+        """What they serve."""
+        return Bundle.open(self.bundle_path)
+
+    @property
     def locate(self) -> obituary.Locate:
         """File and line of the bundle -> the user's cell and line."""
-        return Bundle.open(self.bundle_path).locate
+        return self.bundle.locate
 
 
 class Worker:
@@ -87,14 +98,19 @@ class Worker:
         """Requests answered well since it was last launched."""
         self.device_memory: DeviceMemory | None = None
         """What it last said of its GPU; None on a CPU."""
+        self.weights_written_bytes: int | None = None
+        """What it had written over of the mapped weights when that was last looked at; None = not yet."""
         self.error: ErrorInfo | None = None
         self.started_at = 0.0
+        self.started_how = ""
+        """"forked", "spawned", or "spawned: REASON"."""
         self._spec = spec
         self._owner = owner
         self._life = Lifecycle(f"{spec.name} worker {id}", WORKER_MOVES, "STOPPED")
         self._loop = asyncio.get_running_loop()
         self._kernel: WorkerKernel | None = None
         self._transport: asyncio.WriteTransport | None = None
+        self._takes_memfd = False
         self._in_hand = InHand(self._loop, self._interrupt, self.kill)
         self._load_id = 0
         self._loaded: asyncio.Future[Ready] | None = None
@@ -130,7 +146,7 @@ class Worker:
         self._gone.clear()
         self._load_id = 0
         self.is_warm = False
-        self.error, self.ready, self.device_memory = None, None, None
+        self.error, self.ready, self.device_memory, self.weights_written_bytes = None, None, None, None
         self.answered = 0
         self.started_at = time.time()
         self._loaded = self._loop.create_future()
@@ -163,7 +179,9 @@ class Worker:
         spec = self._spec
         try:
             self._kernel = kernel = WorkerKernel(spec.context, spec.runtime_dir, self._print)
-            await kernel.start(environment(self.plan, spec.config, spec.runtime_dir), self._log_path)
+            env = environment(self.plan, spec.config, spec.runtime_dir)
+            await kernel.start(env, self._log_path, spec.start)
+            self._note_start(kernel.started)
             stream = FrameStream(self._on_frame, self._on_broken_stream, self._on_stream_closed)
             self._transport = await kernel.connect(stream)
         except Exception:
@@ -171,6 +189,13 @@ class Worker:
             await self._close_kernel()
             self._gone.set()
             raise
+
+    def _note_start(self, how: str) -> None:
+        """Status shows how it was started; where it could not be forked, that is said once for each reason."""
+        if how.startswith("spawned: ") and how != self.started_how and self._spec.config.start != "spawn":
+            log.info("%s worker %d was %s", self._spec.name, self.id, how)
+            self._emit(kind="gateway", text=f"worker {self.id} was {how}", data={"start": how})
+        self.started_how = how
 
     async def _interrupt_load(self) -> None:
         """The start-up time is over: ask user code to stop, so that its stack can be shown; then kill."""
@@ -203,9 +228,22 @@ class Worker:
         self._life.move("sent")
         self._in_hand.add(batch_id, timeout_s)
         self.batches += 1
-        if not flags & Flag.WARMUP:
+        if not flags or not flags & Flag.WARMUP:
             self.requests += len(items)
-        self._write(Frame(Kind.BATCH, flags, batch_id, encode_meta(items), bodies))
+        meta = encode_meta(items)
+        place = self._place_in_arena(batch_id, bodies)
+        if place is not None:
+            self._write(Frame(Kind.BATCH, flags | Flag.MEMFD, batch_id, meta, bodies, place))
+        else:
+            self._write(Frame(Kind.BATCH, flags, batch_id, meta, bodies))
+
+    def _place_in_arena(self, batch_id: int, bodies: Sequence[Buffer]) -> int | None:
+        """Where the bodies of a large batch now lie in shared memory; None = they go over the stream."""
+        if not self._takes_memfd or self._kernel is None or self._kernel.arena is None:
+            return None
+        if sum(map(len, bodies)) < LARGE_BYTES:
+            return None
+        return self._kernel.arena.lay(batch_id, bodies)
 
     def place(self, plan: WorkerPlan) -> None:
         """Run by this plan from now on; at once where it runs, else from its next start."""
@@ -246,6 +284,8 @@ class Worker:
     def _on_frame(self, frame: Frame) -> None:
         if frame.kind is Kind.ANSWER:
             self._on_answer(frame)
+        elif frame.kind is Kind.RELEASE:
+            self._on_release(frame.batch_id)
         elif frame.kind is Kind.HELLO:
             self._on_hello(frame)
         elif frame.kind is Kind.READY:
@@ -259,10 +299,16 @@ class Worker:
         else:
             raise WireError(f"unexpected {frame.kind.name} frame from a worker")
 
+    def _on_release(self, batch_id: int) -> None:
+        if self._kernel is None or self._kernel.arena is None:
+            raise WireError(f"RELEASE of batch {batch_id} by a worker without an arena")
+        self._kernel.arena.release(batch_id)
+
     def _on_hello(self, frame: Frame) -> None:
         hello = decode_meta(frame.meta, Hello)
         if VERSION not in hello.versions:
             raise WireError(f"the worker speaks frames {hello.versions}, this gateway v{VERSION}")
+        self._takes_memfd = hello.memfd
         self._life.move("hello")
         if self.state == "DRAINING":  # it was told to leave before there was a stream to say so
             self._write(Frame(Kind.DRAIN))
@@ -271,6 +317,7 @@ class Worker:
 
     async def _send_load(self) -> None:
         assert self._kernel is not None
+        self._kernel.follow_prints()
         # Prints of `initialize` must not be lost: wait until the subscription to iopub is known to work.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PRINTS_WAIT_S):
@@ -390,8 +437,7 @@ class Worker:
         code = await self._kernel.reap()
         progress = self._kernel.progress
         await self._close_kernel()
-        info = obituary.death(code, progress.stage, self._log_path, self._spec.locate)
-        self._memory.explain(info)
+        info = await asyncio.to_thread(self._explain, code, progress.stage)
         was_draining = self.state == "DRAINING"
         self._life.move("died")
         self._transport = None
@@ -409,6 +455,12 @@ class Worker:
             self.error = info
             self._owner.worker_died(self, info)
         self._gone.set()
+
+    def _explain(self, code: int | None, stage: str) -> ErrorInfo:
+        """In a thread: reads its log, its bundle, and what the cgroups say."""
+        info = obituary.death(code, stage, self._log_path, self._spec.locate)
+        self._memory.explain(info)
+        return info
 
     async def _close_kernel(self) -> None:
         if self._kernel is not None:
@@ -439,12 +491,15 @@ class Worker:
         return self._kernel.rss_bytes() if self._kernel is not None else 0
 
     def usage(self) -> Usage | None:
-        """Memory and CPU time, from /proc; None where it has no process."""
-        return self._kernel.usage() if self._kernel is not None else None
+        """Memory and CPU time; None where it has no process. Takes milliseconds: for a thread."""
+        return kernel.usage() if (kernel := self._kernel) is not None else None
 
-    def status(self) -> WorkerStatus:
-        """A snapshot; reads /proc."""
-        usage = self.usage()
+    def overwritten_bytes(self) -> int | None:
+        """What it has written over of its mapped weights; None where unknown. Takes milliseconds: for a thread."""
+        return kernel.overwritten_bytes(self._spec.bundle_path) if (kernel := self._kernel) is not None else None
+
+    def status(self, usage: Usage | None = None) -> WorkerStatus:
+        """A snapshot, with what it was found to use."""
         return WorkerStatus(
             id=self.id,
             state=self.state,
@@ -453,12 +508,16 @@ class Worker:
             threads=self.plan.threads,
             device=self.device,
             started_at=self.started_at,
+            start=self.started_how,
             restarts=self.restarts,
             batches=self.batches,
             connection_file=self._kernel.connection_file if self._kernel else "",
             error=self.error,
             rss_bytes=usage.rss_bytes if usage else None,
             pss_bytes=usage.pss_bytes if usage else None,
+            uss_bytes=usage.uss_bytes if usage else None,
+            private_dirty_bytes=usage.private_dirty_bytes if usage else None,
+            weights_written_bytes=self.weights_written_bytes,
             cpu_s=usage.cpu_s if usage else None,
         )
 

@@ -48,6 +48,19 @@ def test_the_worker_answers_as_the_notebook_did(notebook: Any) -> None:
     assert difference.equal, difference.text
 
 
+def test_files_that_the_handler_opens_are_told(notebook: Any) -> None:
+    notebook.run(
+        "import json\nwith open('labels.json', 'w') as out:\n    out.write('[1, 2]')\n",
+        "import os\nos.makedirs('pack', exist_ok=True)\nopen('pack/__init__.py', 'w').close()\n"
+        "with open('pack/data.txt', 'w') as out:\n    out.write('x')\n",
+        "async def predict(batch):\n    with open('labels.json') as file, open('pack/data.txt') as other, open('new.txt', 'w'):\n"
+        "        return [json.load(file)[0] for _ in batch]\n",
+    )
+    _, _, warnings = notebook.sample("predict", 1)
+    assert len(warnings) == 1
+    assert "opened labels.json (6 bytes), which is not part of the bundle" in warnings[0]
+
+
 def test_the_notebook_is_as_it_was(notebook: Any, tmp_path: Any) -> None:
     notebook.run(
         MODEL,

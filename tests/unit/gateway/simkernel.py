@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from nbserve.errors import ErrorInfo
-from nbserve.gateway.pool.kernel import Printed, Usage
+from nbserve.gateway.pool.memory import Usage
+from nbserve.gateway.pool.prints import Printed
 from nbserve.gateway.pool.topology import Memory
 from nbserve.wire.frames import Flag, Frame, FrameReader, Kind, decode_meta, encode_meta, pack
 from nbserve.wire.messages import AnswerItem, AnswerMeta, Hello, Load, Ready, Timings
@@ -87,6 +88,8 @@ class SimKernel:
         self.loop = asyncio.get_running_loop()
         self.pid: int | None = None
         self.connection_file = ""
+        self.started = "spawned"
+        self.arena = None
         self.progress = Progress(0, "start", 0)
         self.prints_on = asyncio.Event()
         self.prints_on.set()
@@ -105,7 +108,7 @@ class SimKernel:
 
     # -- as WorkerKernel ---------------------------------------------------------------------------------------------
 
-    async def start(self, env: dict[str, str], log_path: Path) -> None:
+    async def start(self, env: dict[str, str], log_path: Path, start: Any) -> None:
         await asyncio.sleep(START_S)
         self._fate = env.get("FATE", "fine")
         if self._fate == "no start":
@@ -118,6 +121,9 @@ class SimKernel:
         hello = Frame(Kind.HELLO, meta=encode_meta(Hello([1])))
         self.loop.call_later(BOOT_S, self._send, hello)
         return SimTransport(self)
+
+    def follow_prints(self) -> None:
+        """There are none."""
 
     def interrupt(self, batch_id: int) -> None:
         self.loop.call_soon(self._cancel, batch_id)
@@ -140,6 +146,9 @@ class SimKernel:
 
     def usage(self) -> Usage:
         return Usage(10**8, 10**8, 1.0)
+
+    def overwritten_bytes(self, folder: Path) -> int | None:
+        return 0
 
     @property
     def has_work(self) -> bool:

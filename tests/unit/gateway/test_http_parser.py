@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nbserve.errors import NbserveError
 from nbserve.gateway.exchange import Limits
-from nbserve.gateway.request_parser import ROOM_BYTES, NotForUs, RequestParser
+from nbserve.gateway.request_parser import MAX_KNOWN, ROOM_BYTES, KnownHeads, NotForUs, RequestParser
 from tests.unit.gateway.http_corpus import BODY_LIMIT, CORPUS, HEADER_LIMIT
 
 LIMITS = Limits(BODY_LIMIT, HEADER_LIMIT, 1.0)
@@ -26,9 +26,11 @@ def torn(message: bytes, cuts: list[int]) -> list[bytes]:
     return [message[start:end] for start, end in pairwise(places)]
 
 
-def read(pieces: list[bytes], *, wanted: bool = True, through_room: bool = False) -> list[Any]:
+def read(
+    pieces: list[bytes], *, wanted: bool = True, through_room: bool = False, known: KnownHeads | None = None
+) -> list[Any]:
     """What a connection would see: requests, then perhaps a status to refuse with or "not for us", and the rest."""
-    parser = RequestParser(LIMITS, lambda: wanted)
+    parser = RequestParser(LIMITS, lambda: wanted, known or KnownHeads())
     seen: list[Any] = []
     held = b""
     for number, piece in enumerate(pieces):
@@ -154,7 +156,7 @@ def test_whatever_comes_is_a_request_a_refusal_or_unfinished(
 
 def test_a_body_that_is_not_wanted_is_not_kept() -> None:
     message = CORPUS["a body"].message
-    parser = RequestParser(LIMITS, lambda: False)
+    parser = RequestParser(LIMITS, lambda: False, KnownHeads())
     head = message.index(b"abc")
     assert parser.feed(message, memoryview(message), 0, head + 1) == head + 1
     assert parser.room is None
@@ -166,7 +168,7 @@ def test_a_body_that_is_not_wanted_is_not_kept() -> None:
 def test_a_body_takes_memory_as_it_comes() -> None:
     """A head alone makes us hold little, whatever length it announces; the body is whole in the end."""
     length = 6_000_000
-    parser = RequestParser(Limits(length, HEADER_LIMIT, 1.0), lambda: True)
+    parser = RequestParser(Limits(length, HEADER_LIMIT, 1.0), lambda: True, KnownHeads())
     head = b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % length
     assert parser.feed(head, memoryview(head), 0, len(head)) == len(head)
     body, sent = bytes(range(256)) * (length // 256 + 1), 0
@@ -179,3 +181,32 @@ def test_a_body_takes_memory_as_it_comes() -> None:
         sent += count
     assert sent == length
     assert parser.body == body[:length]
+
+
+@pytest.mark.parametrize("name", CORPUS)
+def test_a_head_that_is_known_reads_as_it_did(name: str) -> None:
+    known, message = KnownHeads(), CORPUS[name].message
+    fresh = read([message])
+    assert read([message], known=known) == fresh
+    assert read([message], known=known) == fresh
+    assert read([message[:-1], message[-1:]], known=known) == read([message[:-1], message[-1:]])
+
+
+@settings(deadline=None)
+@given(st.lists(requests(), min_size=1, max_size=3), st.lists(st.integers(0, 2000), max_size=4))
+def test_known_heads_change_nothing(made_up: list[tuple[bytes, dict[str, Any]]], cuts: list[int]) -> None:
+    known = KnownHeads()
+    for _ in range(2):
+        stream = b"".join(raw for raw, _ in made_up)
+        assert read(torn(stream, cuts), known=known) == read(torn(stream, cuts))
+
+
+def test_few_heads_are_kept_and_no_large_ones() -> None:
+    known = KnownHeads()
+    for number in range(2 * MAX_KNOWN):
+        read([b"GET /%d HTTP/1.1\r\n\r\n" % number], known=known)
+        assert len(known._heads) <= MAX_KNOWN
+    assert known.get(b"GET /%d HTTP/1.1\r\n\r\n" % number) is not None
+    large = b"GET / HTTP/1.1\r\nX: %s\r\n\r\n" % (b"x" * 2048)
+    read([large], known=known)
+    assert known.get(large) is None

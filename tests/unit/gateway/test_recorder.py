@@ -191,16 +191,21 @@ def test_full_is_the_end() -> None:
 def test_it_ends_by_the_clock_and_is_dropped_where_nobody_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorder_module, "HELD_S", 0.02)
 
+    class Watched(Recorder):
+        def drop(self, recording: Recording) -> None:
+            super().drop(recording)
+            dropped.append(recording.ended)
+            done.set()
+
+    dropped: list[str] = []
+    done = asyncio.Event()
+
     async def scenario() -> None:
-        loop = asyncio.get_running_loop()
-        recorder = Recorder(loop.time)
+        recorder = Watched(asyncio.get_running_loop().time)
         recorder.start("m", RecordRequest(seconds=0.02))
         assert recorder.status("m").running
-        recording = recorder.running["m"]
-        deadline_s = loop.time() + 20
-        while recorder._timers and loop.time() < deadline_s:
-            await asyncio.sleep(0.001)
-        assert recording.ended == "time"
+        await asyncio.wait_for(done.wait(), 20)
+        assert dropped == ["time"]
         with pytest.raises(NotFound):
             recorder.status("m")
 

@@ -31,9 +31,9 @@ def test_random_moves(moves: list[tuple[str, Any]]) -> None:
             roster.leaves(worker)
             ready.discard(worker)
         elif move.startswith("sent"):
-            if len(mine) == 2 or any(alone for _, alone in mine):
-                continue
             alone = move == "sent alone"
+            if len(mine) == 2 or (mine and (alone or mine[0][1])):
+                continue
             roster.sent(worker, number, alone=alone)
             mine.append((number, alone))
         elif mine:

@@ -1,0 +1,224 @@
+"""The gateway's side of zygotes: one process per endpoint that has imported what its workers need, and forks them.
+
+`Zygotes` hands them out to pools (supervisor.py); `Zygote.fork` is called by the provisioner. The process itself is
+worker/zygote.py, what is said between the two wire/zygote.py. Where there can be no fork a `CannotFork` says why, and
+the worker is spawned. A forked worker is ready in a fifth of the time of a spawned one, and shares its memory
+(docs/architecture.md has the figures).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from nbserve.bundle import Bundle
+from nbserve.bundle.imports import imported_names
+from nbserve.config import ModelConfig
+from nbserve.gateway.cancellation import to_the_end
+from nbserve.gateway.pool.forked import CannotFork, ForkedProcess, ZygoteLink
+from nbserve.gateway.pool.topology import Memory
+from nbserve.packets import socket_pair
+from nbserve.wire.zygote import Fork, Preload
+
+__all__ = ["CannotFork", "Zygote", "Zygotes", "why_spawn"]
+
+log = logging.getLogger("nbserve.pool")
+
+FORK_WAIT_S = 10.0
+"""A zygote that has not answered by then is given up (a fork takes some 5 ms)."""
+MAX_DEATHS = 3
+"""A zygote that died is started again, but no more often than this."""
+MIN_AVAILABLE_BYTES = 512 << 20
+"""Below this no zygote is started: it takes some 60 MB of its own beside one worker, and saves it only with more."""
+LINGER_S = 10.0
+"""How long one that no pool uses is kept: the next version of its endpoint may be on its way (stop-first, rollback)."""
+
+
+def why_spawn(config: ModelConfig, platform: str, memory: Memory, *, has_pidfd: bool) -> str:
+    """Why the workers of this configuration are not to be forked; empty = they are. Pure."""
+    if config.start == "spawn":
+        return "asked for"
+    if not platform.startswith("linux") or not has_pidfd:
+        return "forking needs Linux 5.3 or newer"
+    if config.start == "auto" and memory.available_bytes < MIN_AVAILABLE_BYTES:
+        return f"only {memory.available_bytes >> 20} MB of memory are free"
+    return ""
+
+
+class _Key(NamedTuple):
+    """What decides what a zygote is: another set of these needs another one."""
+
+    name: str
+    requirements: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...]
+
+
+class Zygotes:
+    """All zygotes of a gateway: one per endpoint, shared by its versions while they need the same."""
+
+    def __init__(self, runtime_dir: Path) -> None:
+        self._runtime_dir = runtime_dir
+        self._zygotes: dict[_Key, Zygote] = {}
+        self._users: dict[_Key, int] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self._numbers = itertools.count(1)
+
+    def lease(self, name: str, bundle: Bundle, env: Mapping[str, str]) -> Zygote:
+        """The zygote for workers of this bundle in this environment, started if need be; `release` it afterwards."""
+        key = _Key(name, tuple(sorted(bundle.manifest.requirements)), tuple(sorted(env.items())))
+        self._users[key] = self._users.get(key, 0) + 1
+        if key not in self._zygotes:
+            log_path = self._runtime_dir / f"zygote-{next(self._numbers)}.log"
+            self._zygotes[key] = zygote = Zygote(name, bundle, env, log_path)
+            zygote.start()
+        return self._zygotes[key]
+
+    def release(self, zygote: Zygote) -> None:
+        """One user less; without any it ends, after a while."""
+        key = next(key for key, one in self._zygotes.items() if one is zygote)
+        self._users[key] -= 1
+        asyncio.get_running_loop().call_later(LINGER_S, self._drop_unused, key)
+
+    def _drop_unused(self, key: _Key) -> None:
+        if not self._users.get(key) and (zygote := self._zygotes.pop(key, None)) is not None:
+            task = asyncio.get_running_loop().create_task(zygote.close())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    async def close(self) -> None:
+        """End all of them; workers that still run are not touched."""
+        zygotes, self._zygotes = list(self._zygotes.values()), {}
+        await asyncio.gather(*self._closing, *(zygote.close() for zygote in zygotes))
+
+
+class Zygote:
+    """One zygote process, and its successor where it dies. `env`: that of its workers, but for what each has its own.
+
+    All methods are called on the gateway's loop.
+    """
+
+    def __init__(self, name: str, bundle: Bundle, env: Mapping[str, str], log_path: Path) -> None:
+        self.name = name
+        self.pid: int | None = None
+        self._bundle = bundle
+        self._env = dict(env)
+        self._log_path = log_path
+        self._process: subprocess.Popen[bytes] | None = None
+        self._link: ZygoteLink | None = None
+        self._booting: asyncio.Task[None] | None = None
+        self._deaths = 0
+        self._broken = ""
+        self._closed = False
+
+    def start(self) -> None:
+        """Begin to import, in the background."""
+        self._booting = asyncio.get_running_loop().create_task(self._boot())
+
+    async def fork(
+        self, args: Sequence[str], env: Mapping[str, str], cwd: str, fds: Sequence[int], *, patience_s: float
+    ) -> ForkedProcess:
+        """A new worker with this command line, environment and folder, and copies of these descriptors.
+
+        fds: log, data stream, status page, pidfd of the gateway. Waits for what is still being imported, at most
+        `patience_s`. Raises CannotFork.
+        """
+        if self._booting is not None and not self._booting.done():
+            await asyncio.wait([self._booting], timeout=patience_s)
+            if not self._booting.done():
+                raise CannotFork("the zygote is still importing")
+        if self._link is None:
+            raise CannotFork(self._broken or "the zygote has just died")
+        changes: dict[str, str | None] = {name: value for name, value in env.items() if self._env.get(name) != value}
+        changes |= dict.fromkeys(self._env.keys() - env.keys())
+        try:
+            async with asyncio.timeout(FORK_WAIT_S):
+                return await self._link.fork(Fork(next(_ids), list(args), changes, cwd), fds)
+        except TimeoutError:
+            if self._process is not None:
+                self._process.kill()  # the end of its socket does the rest
+            raise CannotFork(f"the zygote gave no answer within {FORK_WAIT_S:g} s") from None
+
+    async def close(self) -> None:
+        """End the process and wait for that; its children live on, their exit codes unknown."""
+        self._closed = True
+        if self._booting is not None:
+            self._booting.cancel()
+            await asyncio.wait([self._booting])
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+        await self._end()
+
+    # -- life --------------------------------------------------------------------------------------------------------
+
+    async def _boot(self) -> None:
+        """Start the process, have it import, and hear that it can fork; `_broken` says why where it cannot."""
+        link = None
+        try:
+            ours, theirs = socket_pair()
+            with theirs:
+                link = ZygoteLink(ours, self._died)
+                await to_the_end(asyncio.to_thread(self._spawn, theirs.fileno()))
+            names = await asyncio.to_thread(imported_names, self._bundle)
+            done = await link.preload(Preload(names, self._bundle.manifest.requirements))
+        except Exception as exc:  # whatever it is, workers can be spawned
+            await self._end()
+            self._broken = str(exc) if isinstance(exc, CannotFork) else f"{type(exc).__name__}: {exc}"
+            if link is not None and link.died_importing and self._process is not None:
+                self._broken = f"the zygote ended with code {self._process.returncode} while it imported"
+            log.warning("%s: its workers are spawned, not forked: %s", self.name, self._broken)
+        else:
+            self._link, link = link, None
+            skipped = "".join(f"; not {name}: {why}" for name, why in done.skipped.items())
+            log.info("%s: zygote ready in %.2f s: %s%s", self.name, done.seconds, " ".join(done.names), skipped)
+        finally:
+            if link is not None:
+                link.close()
+
+    def _spawn(self, fd: int) -> None:
+        """In a thread: starting a process takes milliseconds, which are not the loop's."""
+        with self._log_path.open("ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "nbserve.worker.zygote"],
+                env=self._env | {"NBSERVE_ZYGOTE_FD": str(fd)},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=(fd,),
+                start_new_session=True,
+            )
+        self.pid = self._process.pid
+
+    def _died(self) -> None:
+        """The end of its socket. While it imports, `_boot` hears of it by itself."""
+        if self._link is None:
+            return
+        self._link = None
+        self._deaths += 1
+        if self._closed:
+            return
+        if self._deaths > MAX_DEATHS:
+            self._broken = f"the zygote has died {self._deaths} times"
+            log.warning("%s: workers are spawned from now on: %s", self.name, self._broken)
+            return
+        log.warning("%s: its zygote (pid %s) has died, a new one is started; its workers live on", self.name, self.pid)
+        self._booting = asyncio.get_running_loop().create_task(self._reboot())
+
+    async def _reboot(self) -> None:
+        await self._end()
+        await self._boot()
+
+    async def _end(self) -> None:
+        """Kill the process, if it is not dead, and wait for that."""
+        if self._process is not None:
+            self._process.kill()
+            await asyncio.to_thread(self._process.wait)
+
+
+_ids = itertools.count(1)

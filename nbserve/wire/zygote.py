@@ -1,0 +1,79 @@
+"""Messages between the gateway and a zygote: one JSON object a packet of a unix socket, file descriptors beside it.
+
+The gateway says Preload once, then Fork as often as it likes; the zygote answers Preloaded, and Forked to each Fork,
+or Refused, and says Exited when one of its children has ended. Nothing is unpickled. Spoken by gateway/pool/zygote.py
+and worker/zygote.py.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from nbserve.errors import WireError
+
+__all__ = ["Exited", "Fork", "Forked", "Message", "Preload", "Preloaded", "Refused", "decode", "encode"]
+
+
+class Preload(msgspec.Struct, tag=True):
+    """What to import before the first fork: `names` as "module" or "module:name", of these distributions only."""
+
+    names: list[str]
+    requirements: list[str]
+
+
+class Preloaded(msgspec.Struct, tag=True):
+    """The zygote can fork. skipped: name -> why it was not imported."""
+
+    names: list[str]
+    skipped: dict[str, str]
+    seconds: float
+
+
+class Fork(msgspec.Struct, tag=True):
+    """Fork a worker. Comes with four descriptors: log, data stream, status page, pidfd of the gateway.
+
+    env: what differs from the environment that the zygote was started with; None = not there.
+    """
+
+    id: int
+    args: list[str]
+    env: dict[str, str | None]
+    cwd: str
+
+
+class Forked(msgspec.Struct, tag=True):
+    """The worker runs. Comes with its pidfd."""
+
+    id: int
+    pid: int
+
+
+class Exited(msgspec.Struct, tag=True):
+    """A worker has ended; code as Popen has it, negative = by this signal."""
+
+    pid: int
+    code: int
+
+
+class Refused(msgspec.Struct, tag=True):
+    """No fork, and why. id 0: none will ever be made, the zygote ends."""
+
+    id: int
+    reason: str
+
+
+Message = Preload | Preloaded | Fork | Forked | Exited | Refused
+_decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
+
+
+def encode(message: Message) -> bytes:
+    """One packet."""
+    return msgspec.json.encode(message)
+
+
+def decode(packet: bytes) -> Message:
+    """Raises WireError."""
+    try:
+        return _decoder.decode(packet)
+    except msgspec.MsgspecError as exc:
+        raise WireError(f"a message between gateway and zygote cannot be read: {exc}") from exc

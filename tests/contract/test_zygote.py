@@ -1,0 +1,499 @@
+"""Forked workers with real processes: equal to spawned ones, and nobody's death takes them along."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from jupyter_client.manager import AsyncKernelManager
+
+from nbserve.bundle import Bundle
+from nbserve.capture.modules import packages
+from nbserve.config import ModelConfig
+from nbserve.errors import LoadError
+from nbserve.gateway.pool import zygote as zygote_module
+from nbserve.gateway.pool.kernel import environment, zygote_environment
+from nbserve.gateway.pool.placement import Demand, WorkerPlan, plan
+from nbserve.gateway.pool.provisioner import KERNEL, MemoryKernelSpecs, NbserveProvisioner, Start
+from nbserve.gateway.pool.supervisor import Pool, Worker
+from nbserve.gateway.pool.topology import read_topology
+from nbserve.gateway.pool.zygote import Zygote, Zygotes
+from tests.contract.test_pool import DEADLINE_S, Listener, send
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="forking needs Linux")
+
+LOOK = """
+    import numpy as np
+    import os, random, signal, sys, threading
+    class H:
+        def inference(self, batch):
+            for x in batch:
+                if x == "kill":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                if x == "fork":  # what a DataLoader does
+                    if (pid := os.fork()) == 0:
+                        os._exit(7)
+                    return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])]
+            return [look() for _ in batch]
+    def look():
+        status = dict(line.split(":\\t", 1) for line in open("/proc/self/status").read().splitlines())
+        return {
+            "fds": {fd: link(fd) for fd in os.listdir("/proc/self/fd")},
+            "environment": dict(os.environ),
+            "cwd": os.getcwd(),
+            "path": sys.path,
+            "argv": [arg for arg in sys.argv if not arg.endswith(".json")],
+            "signals": [status[name].strip() for name in ("SigBlk", "SigIgn", "SigCgt")],
+            "cores": sorted(os.sched_getaffinity(0)),
+            "threads": sorted(thread.name.partition("-")[0] for thread in threading.enumerate()),
+            "session": os.getsid(0) == os.getpgid(0) == os.getpid(),
+            "oom": open("/proc/self/oom_score_adj").read(),
+            "stdin": os.read(0, 10).decode(),
+            "random": [random.random(), float(np.random.random())],
+            "blas": blas_threads(),
+            "pid": os.getpid(),
+        }
+    def link(fd):
+        try:
+            return os.readlink("/proc/self/fd/" + fd)
+        except FileNotFoundError:
+            return "gone"
+    def blas_threads():
+        from threadpoolctl import threadpool_info
+        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+"""
+
+PLAIN = """
+    class H:
+        def inference(self, batch):
+            return batch
+"""
+
+
+@pytest.fixture
+def runtime(short_tmp: Callable[[], Path]) -> Path:
+    return short_tmp()
+
+
+@asynccontextmanager
+async def pool_of(
+    bundle: Path, runtime: Path, zygotes: Zygotes, workers: int = 1, threads: int | None = None, **config: Any
+) -> AsyncIterator[tuple[Pool, Listener]]:
+    listener = Listener()
+    pool = Pool(
+        bundle_path=bundle,
+        name="m",
+        version="1",
+        config=ModelConfig(workers=workers, **config),
+        plans=plan(read_topology(), [Demand("m", workers, threads)])["m"],
+        listener=listener,
+        emit=listener.events.append,
+        runtime_dir=runtime,
+        zygotes=zygotes,
+    )
+    try:
+        await pool.start()
+        yield pool, listener
+    finally:
+        await pool.stop(10.0)
+
+
+@asynccontextmanager
+async def zygotes_in(runtime: Path) -> AsyncIterator[Zygotes]:
+    zygotes = Zygotes(runtime)
+    try:
+        yield zygotes
+    finally:
+        await zygotes.close()
+        assert not psutil.Process().children(), "a zygote or a worker is left"
+
+
+async def ask(worker: Worker, listener: Listener, value: Any, batch_id: int = 1) -> Any:
+    send(worker, batch_id, value)
+    _, answers = await listener.next("answered")
+    return answers[0]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        while not condition():  # noqa: ASYNC110 -- of other processes
+            await asyncio.sleep(0.01)
+
+
+def only(zygotes: Zygotes) -> Zygote:
+    (one,) = zygotes._zygotes.values()
+    return one
+
+
+# -- equal to a spawned one --------------------------------------------------------------------------------------------
+
+
+def test_a_forked_worker_is_what_a_spawned_one_is(
+    make_bundle: Any, runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Descriptors, environment, folder, signals, cores, threads; with two of each, though the zygote has one thread."""
+    bundle = make_bundle(LOOK)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JPY_PARENT_PID", "1")  # as in a gateway that a notebook kernel started
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    seen = {}
+
+    async def main() -> None:
+        async with zygotes_in(runtime) as zygotes:
+            for start in ("spawn", "fork"):
+                settings: dict[str, Any] = {"start": start, "env": {"MINE": "x"}}
+                async with pool_of(bundle, runtime, zygotes, threads=2, **settings) as (pool, listener):
+                    seen[start] = await ask(pool.workers[0], listener, "look")
+                    how = pool.workers[0].status().start
+                    assert how == {"spawn": "spawned: asked for", "fork": "forked"}[start]
+                    parent = psutil.Process(pool.workers[0].pid).ppid()
+                    assert parent == (os.getpid() if start == "spawn" else only(zygotes).pid)
+
+    asyncio.run(main())
+    spawned, forked = seen["spawn"], seen["fork"]
+    for look in (spawned, forked):
+        assert look["fds"].pop("0").partition(":[")[0] in ("pipe", "/dev/null")
+    assert other_than_sockets(forked["fds"]) == other_than_sockets(
+        spawned["fds"]
+    )  # of these zmq opens some at any time
+    for name in ("environment", "cwd", "path", "argv", "signals", "cores", "threads", "session", "oom", "stdin"):
+        assert forked[name] == spawned[name], name
+    assert forked["blas"] == spawned["blas"] == [min(2, len(spawned["cores"]))]
+    assert spawned["environment"]["MINE"] == "x"
+    assert spawned["cwd"] == str(tmp_path)
+    assert not [name for name in spawned["environment"] if name == "JPY_PARENT_PID" or name.endswith("_FD")]
+
+
+def other_than_sockets(fds: dict[str, str]) -> list[str]:
+    """Kinds of descriptors, without the numbers of their inodes."""
+    return sorted(re.sub(r"\d+", "N", link) for link in fds.values() if not link.startswith("socket:"))
+
+
+def test_forked_workers_share_neither_descriptors_nor_random_numbers(make_bundle: Any, runtime: Path) -> None:
+    """The zygote's socket would keep it alive for the gateway; a sibling's stream would hide the sibling's end."""
+
+    async def main() -> None:
+        async with (
+            zygotes_in(runtime) as zygotes,
+            pool_of(make_bundle(LOOK), runtime, zygotes, workers=2, start="fork") as (pool, listener),
+        ):
+            looks = [await ask(worker, listener, "look", worker.id + 1) for worker in pool.workers]
+            own = [{link for link in look["fds"].values() if re.match("socket|pipe", link)} for look in looks]
+            zygotes_own = {os.readlink(path) for path in Path(f"/proc/{only(zygotes).pid}/fd").iterdir()}
+            assert not own[0] & own[1]
+            assert other_than_sockets(looks[0]["fds"]) == other_than_sockets(looks[1]["fds"])
+            assert not (own[0] | own[1]) & zygotes_own
+            assert [list(look["fds"].values()).count("anon_inode:[pidfd]") for look in looks] == [1, 1]
+            assert len({number for look in looks for number in look["random"]}) == 4
+
+    asyncio.run(main())
+
+
+def test_a_handler_that_forks_by_itself(make_bundle: Any, runtime: Path) -> None:
+    """As a DataLoader does: the zygote is not told of the worker's children, nor takes them."""
+
+    async def main() -> None:
+        async with (
+            zygotes_in(runtime) as zygotes,
+            pool_of(make_bundle(LOOK), runtime, zygotes, start="fork") as (pool, listener),
+        ):
+            assert await ask(pool.workers[0], listener, "fork") == 7
+
+    asyncio.run(main())
+
+
+# -- deaths ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_killed_worker_is_forked_again(make_bundle: Any, runtime: Path) -> None:
+    async def main() -> None:
+        async with (
+            zygotes_in(runtime) as zygotes,
+            pool_of(make_bundle(LOOK), runtime, zygotes, start="fork") as (pool, listener),
+        ):
+            (worker,) = pool.workers
+            before = worker.pid
+            send(worker, 1, "kill")
+            _, info = await listener.next("lost")
+            assert info.details["exit_code"] == -signal.SIGKILL
+            await until(lambda: worker.state == "READY")
+            assert worker.status().start == "forked"
+            assert worker.pid != before
+            assert (await ask(worker, listener, "look", 2))["pid"] == worker.pid
+
+    asyncio.run(main())
+
+
+def test_workers_outlive_their_zygote_and_the_next_is_forked_by_its_successor(make_bundle: Any, runtime: Path) -> None:
+    async def main() -> None:
+        async with (
+            zygotes_in(runtime) as zygotes,
+            pool_of(make_bundle(LOOK), runtime, zygotes, start="fork") as (pool, listener),
+        ):
+            (worker,) = pool.workers
+            zygote, before = only(zygotes), only(zygotes).pid
+            assert before is not None
+            os.kill(before, signal.SIGKILL)
+            await until(lambda: zygote.pid != before)
+            assert (await ask(worker, listener, "look"))["pid"] == worker.pid
+            send(worker, 2, "kill")
+            _, info = await listener.next("lost")
+            assert "exit status is not known" in info.message  # its parent is gone
+            await until(lambda: worker.state == "READY")
+            assert worker.status().start == "forked"
+            assert psutil.Process(worker.pid).ppid() == zygote.pid
+
+    asyncio.run(main())
+
+
+def test_a_zygote_that_keeps_dying_is_given_up(
+    make_bundle: Any, runtime: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zygote_module, "MAX_DEATHS", 0)
+
+    async def main() -> None:
+        async with (
+            zygotes_in(runtime) as zygotes,
+            pool_of(make_bundle(LOOK), runtime, zygotes) as (pool, listener),
+        ):
+            (worker,) = pool.workers
+            pid = only(zygotes).pid
+            assert pid is not None
+            os.kill(pid, signal.SIGKILL)
+            send(worker, 2, "kill")
+            await listener.next("lost")
+            await until(lambda: worker.state == "READY")
+            assert worker.status().start == "spawned: the zygote has died 1 times"
+            assert (await ask(worker, listener, "look", 3))["pid"] == worker.pid
+
+    asyncio.run(main())
+
+
+def test_a_zygote_that_does_not_answer_is_given_up(
+    make_bundle: Any, runtime: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zygote_module, "FORK_WAIT_S", 0.3)
+
+    async def main() -> None:
+        async with (
+            zygotes_in(runtime) as zygotes,
+            pool_of(make_bundle(PLAIN), runtime, zygotes) as (pool, listener),
+        ):
+            pid = only(zygotes).pid
+            assert pid is not None
+            os.kill(pid, signal.SIGSTOP)
+            await pool.scale(plan(read_topology(), [Demand("m", 2)])["m"])
+            assert pool.workers[1].status().start == "spawned: the zygote gave no answer within 0.3 s"
+            assert await ask(pool.workers[1], listener, 1) == 1
+
+    asyncio.run(main())
+
+
+ENDLESS = """
+    import time
+    class H:
+        def inference(self, batch):
+            while True:
+                time.sleep(0.01)
+"""
+
+GATEWAY = """
+import asyncio, os, sys
+from pathlib import Path
+from tests.contract.test_zygote import pool_of, send, zygotes_in
+async def main(bundle, runtime, start):
+    async with zygotes_in(runtime) as zygotes, pool_of(bundle, runtime, zygotes, start=start) as (pool, listener):
+        send(pool.workers[0], 1, 1)
+        while pool.workers[0].status().state != "BUSY" or pool.workers[0]._kernel.progress.stage != "inference":
+            await asyncio.sleep(0.01)
+        print(pool.workers[0].pid, flush=True)
+        await asyncio.sleep(3600)
+asyncio.run(main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]))
+"""
+
+
+@pytest.mark.parametrize("start", ["spawn", "fork"])
+def test_nothing_outlives_the_gateway(make_bundle: Any, runtime: Path, start: str) -> None:
+    """Killed, while the worker is in user code that never ends: nobody reads there that the stream has ended."""
+    command = [sys.executable, "-c", GATEWAY, str(make_bundle(ENDLESS)), str(runtime), start]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as gateway:
+        assert gateway.stdout is not None
+        line = gateway.stdout.readline()
+        everyone = psutil.Process(gateway.pid).children(recursive=True)
+        gateway.kill()
+    assert int(line) in [one.pid for one in everyone]
+    assert len(everyone) == {"spawn": 1, "fork": 2}[start]
+    _, alive = psutil.wait_procs(everyone, timeout=DEADLINE_S)
+    assert not alive
+
+
+# -- where there is no fork --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]]:
+    """installed(name, source): a distribution of this name with one module, on the path of all new processes."""
+    site = tmp_path / "site"
+    site.mkdir()
+    monkeypatch.syspath_prepend(str(site))
+    monkeypatch.setenv("PYTHONPATH", str(site), prepend=os.pathsep)
+
+    def install(name: str, source: str) -> None:
+        info = site / f"{name}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (info / "RECORD").write_text(f"{name}.py,,\n{name}-1.0.dist-info/METADATA,,\n")
+        (site / f"{name}.py").write_text(source)
+        packages.cache_clear()
+
+    yield install
+    packages.cache_clear()
+
+
+def using(module: str) -> str:
+    return f"""
+    import {module}
+    class H:
+        def inference(self, batch):
+            return [[x, {module}.__name__] for x in batch]
+    """
+
+
+IN_ZYGOTE = "import os, sys, threading, time\nif 'nbserve.worker.zygote' in sys.orig_argv:\n    "
+SLEEPER = "threading.Thread(target=time.sleep, args=(3600,), daemon=True).start()"
+
+
+@pytest.mark.parametrize(
+    ("deed", "reason"),
+    [
+        (SLEEPER, "importing odd_one started 1 thread"),
+        ("kept = os.open('/dev/zero', os.O_RDONLY)", "importing odd_one left /dev/zero open"),
+        ("os._exit(3)", "the zygote ended with code 3 while it imported"),
+    ],
+    ids=["thread", "file", "exit"],
+)
+def test_a_preload_that_is_not_safe_to_fork_is_spawned_and_says_why(
+    make_bundle: Any, runtime: Path, installed: Callable[[str, str], None], deed: str, reason: str
+) -> None:
+    installed("odd_one", IN_ZYGOTE + deed)
+    bundle = make_bundle(using("odd_one"))
+    assert "odd_one==1.0" in Bundle.open(bundle).manifest.requirements
+
+    async def main() -> None:
+        async with zygotes_in(runtime) as zygotes:
+            async with pool_of(bundle, runtime, zygotes) as (pool, listener):
+                assert pool.workers[0].status().start == f"spawned: {reason}"
+                assert [event.text for event in listener.events if event.kind == "gateway"] == [
+                    f"worker 0 was spawned: {reason}"
+                ]
+                assert await ask(pool.workers[0], listener, 1) == [1, "odd_one"]
+            with pytest.raises(LoadError, match="--start auto"):
+                async with pool_of(bundle, runtime, zygotes, start="fork"):
+                    pass
+
+    asyncio.run(main())
+
+
+def test_a_preload_that_raises_is_skipped(
+    make_bundle: Any, runtime: Path, installed: Callable[[str, str], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may work in the worker, which has its own say about it."""
+    installed("picky", IN_ZYGOTE + "raise RuntimeError('not here')")
+    caplog.set_level("INFO", "nbserve.pool")
+
+    async def main() -> None:
+        async with (
+            zygotes_in(runtime) as zygotes,
+            pool_of(make_bundle(using("picky")), runtime, zygotes, start="fork") as (pool, listener),
+        ):
+            assert await ask(pool.workers[0], listener, 1) == [1, "picky"]
+
+    asyncio.run(main())
+    assert "not picky: RuntimeError: not here" in caplog.text
+
+
+def test_own_modules_are_never_preloaded(
+    make_bundle: Any, runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A module beside the notebook may change between two cells; a fork would keep what it was."""
+    (tmp_path / "local_tools.py").write_text("def double(x):\n    return 2 * x\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    source = """
+        from local_tools import double
+        class H:
+            def inference(self, batch):
+                return [double(x) for x in batch]
+    """
+    caplog.set_level("INFO", "nbserve.pool")
+
+    async def main() -> None:
+        async with (
+            zygotes_in(runtime) as zygotes,
+            pool_of(make_bundle(source), runtime, zygotes, start="fork") as (pool, listener),
+        ):
+            assert await ask(pool.workers[0], listener, 4) == 8
+
+    asyncio.run(main())
+    assert "not local_tools:double: not of a distribution that the bundle names" in caplog.text
+
+
+# -- stock jupyter_client ----------------------------------------------------------------------------------------------
+
+
+def test_stock_jupyter_client_adopts_forked_kernels(make_bundle: Any, runtime: Path) -> None:
+    """Start, interrupt, death with its exit code, restart, shutdown: what KernelManager does with any kernel."""
+
+    async def main() -> None:
+        config = ModelConfig()
+        env = environment(WorkerPlan((0,), 1, 0), config, runtime)
+        async with zygotes_in(runtime) as zygotes:
+            zygote = zygotes.lease("m", Bundle.open(make_bundle(PLAIN)), zygote_environment(config, runtime))
+            manager = AsyncKernelManager(
+                kernel_name=KERNEL,
+                kernel_spec_manager=MemoryKernelSpecs(),
+                transport="ipc",
+                ip=str(runtime / "k"),
+                connection_file=str(runtime / "k.json"),
+            )
+            with (runtime / "log").open("wb") as output:
+                start = Start(zygote, insist=True, patience_s=DEADLINE_S)
+                await manager.start_kernel(env=env, stdout=output, stderr=output, cwd=str(runtime), start=start)
+                provisioner = manager.provisioner
+                assert isinstance(provisioner, NbserveProvisioner)
+                channels = [provisioner.channel]
+                client = manager.client()
+                client.start_channels()
+                await client.wait_for_ready(timeout=DEADLINE_S)
+                client.execute("import time; print('in it'); time.sleep(3600)", stop_on_error=False)
+                while (await client.get_iopub_msg(timeout=DEADLINE_S))["msg_type"] != "stream":
+                    pass
+                await manager.interrupt_kernel()
+                assert (await client.get_shell_msg(timeout=DEADLINE_S))["content"]["ename"] == "KeyboardInterrupt"
+                client.execute("import os; os._exit(5)")
+                process: Any = provisioner.process
+                await until(lambda: process.poll() is not None)
+                assert await provisioner.poll() == process.wait() == 5
+                first = provisioner.pid
+                await manager.restart_kernel(now=True)
+                channels.append(provisioner.channel)
+                await client.wait_for_ready(timeout=DEADLINE_S)
+                assert provisioner.pid != first
+                assert provisioner.started == "forked"
+                client.stop_channels()
+                await manager.shutdown_kernel(now=True)
+            for channel in channels:
+                assert channel is not None
+                channel.close()
+
+    asyncio.run(main())
