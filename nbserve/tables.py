@@ -161,6 +161,8 @@ def _model(model: ModelStatus) -> Any:
     if model.error is not None:
         lines.append(f"  {model.error.type}: {model.error.message}")
     lines += [f"  warning: {warning}" for warning in model.warnings]
+    if model.config.start != "spawn":
+        lines += [f"  worker {one.id} was {one.start}" for one in model.workers if one.start.startswith("spawned: ")]
     table = _table(
         *("worker", "state", "pid", "cores", "threads", "device", "batches", "memory", "own", "cpu s", "restarts")
     )

@@ -26,7 +26,9 @@ def arrivals(kind: Arrivals, rate: float, seed: int, *, share: int = 0, shares: 
         return _constant(rate, share, shares)
     if kind == "poisson":
         return _poisson(rate / shares, draw)
-    return _bursty(rate / shares, draw)
+    if kind == "bursty":
+        return _bursty(rate / shares, draw)
+    raise ValueError(f"{kind} requests come when they came")  # measure/replay has them
 
 
 def _constant(rate: float, share: int, shares: int) -> Iterator[float]:

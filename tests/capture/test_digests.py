@@ -11,7 +11,7 @@ from tests.capture.corpus import Cell, Notebook, parse, read_all
 from tests.capture.zygote import Zygote
 
 SAMPLE = ["plain_data_zoo", "object_graph", "shared_identity", "homework_ngrams", "pandas_lookup", "sklearn_pipeline"]
-SAMPLE += ["scripted_module", "star_imports", "local_package", "numpy_generator", "loop_transformer_scratch"]
+SAMPLE += ["star_imports", "local_package", "numpy_generator", "loop_transformer_scratch"]
 NOTEBOOKS = {each.name: each for each in read_all()}
 
 SMALL = """\

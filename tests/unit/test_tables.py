@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 
 from nbserve.config import ModelConfig
@@ -113,3 +115,20 @@ def test_a_worker_s_own_memory_and_what_is_wrong_with_it_are_shown() -> None:
     header, row = (line for line in text.splitlines() if line.startswith(("worker", "#0")))
     assert row[header.index("own") :].startswith("33.6 MB")
     assert row[header.index("memory") :].startswith("250 MB")
+
+
+@pytest.mark.parametrize(("asked", "is_said"), [("auto", True), ("spawn", False)])
+def test_why_a_worker_was_not_forked_is_shown_unless_asked_for(asked: Literal["auto", "spawn"], is_said: bool) -> None:
+    reason = "spawned: importing odd started 1 thread"
+    model = ModelStatus(
+        name="digits",
+        version="1",
+        state="READY",
+        default=True,
+        url="http://x",
+        bundle="/b",
+        digest="d",
+        config=ModelConfig(start=asked),
+        workers=[WorkerStatus(id=0, state="READY", pid=7, cores=[1], threads=1, start=reason)],
+    )
+    assert (f"  worker 0 was {reason}" in to_text(status(model))) is is_said

@@ -35,7 +35,7 @@ FORK_WAIT_S = 10.0
 MAX_DEATHS = 3
 """A zygote that died is started again, but no more often than this."""
 MIN_AVAILABLE_BYTES = 512 << 20
-"""Below this no zygote is started: it takes some 60 MB of its own beside one worker, and saves it only with more."""
+"""Below this no zygote is started: beside one worker it takes some 30 MB more, and saves memory only with several."""
 LINGER_S = 10.0
 """How long one that no pool uses is kept: the next version of its endpoint may be on its way (stop-first, rollback)."""
 
