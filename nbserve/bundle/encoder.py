@@ -75,7 +75,7 @@ class Encoder:
         if obj is None or kind in (bool, int):
             return obj
         if kind is str:
-            return obj if obj.isascii() or not _has_surrogates(obj) else {"$": "str", "v": _surrogates(obj)}
+            return obj if obj.isascii() else forms.text_node(obj)
         if kind is float:
             return obj if math.isfinite(obj) else {"$": "float", "v": repr(obj)}
         if kind is complex:
@@ -369,14 +369,6 @@ def _is_bare(bare: dict[str, Any], key: str, value: Any) -> bool:
     if key not in bare or key in _TELLING:
         return False
     return type(value) is type(bare[key]) and not value and not bare[key]
-
-
-def _has_surrogates(text: str) -> bool:
-    return any("\ud800" <= char <= "\udfff" for char in text)
-
-
-def _surrogates(text: str) -> str:
-    return base64.b64encode(text.encode("utf-8", "surrogatepass")).decode()
 
 
 def _key(path: str) -> str:

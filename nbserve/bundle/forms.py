@@ -17,7 +17,17 @@ from typing import Any, Protocol
 
 from nbserve.bundle.structure import is_module
 
-__all__ = ["INLINE_BYTES", "READERS", "Unencodable", "array_node", "descr_of", "dtype_of", "read_array_node", "write"]
+__all__ = [
+    "INLINE_BYTES",
+    "READERS",
+    "Unencodable",
+    "array_node",
+    "descr_of",
+    "dtype_of",
+    "read_array_node",
+    "text_node",
+    "write",
+]
 
 INLINE_BYTES = 4096
 """Smaller arrays inside a value stand in its tree: a forest of 100 trees is not 1,000 files."""
@@ -233,6 +243,13 @@ READERS: dict[str, Callable[[Any, Node], Any]] = {
     "parametrized": _read_parametrized,
     "objects": _read_objects,
 }
+
+
+def text_node(text: str) -> str | Node:
+    """Text itself; in another form where it has half a pair of surrogates, which JSON would join or refuse."""
+    if not any("\ud800" <= char <= "\udfff" for char in text):
+        return text
+    return {"$": "str", "v": base64.b64encode(text.encode("utf-8", "surrogatepass")).decode()}
 
 
 def array_node(array: Any) -> Node:

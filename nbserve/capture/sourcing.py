@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Sources"]
 
-_MODULE_NAMES = frozenset({"__name__", "__file__", "__doc__", "__spec__", "__builtins__", "__package__"})
+_MODULE_NAMES = frozenset(
+    {"__name__", "__file__", "__doc__", "__spec__", "__builtins__", "__package__", "__annotations__"}
+)
 _MISSING = object()
 _TYPE_NAMES = (typing.TypeVar, typing.ParamSpec, typing.NewType)
 

@@ -1,5 +1,6 @@
 # style: values
 # about: torch.export of a module: the program is rebuilt as a module by its own means
+# insensitive: template
 # input: [1.0, 2.0]
 # input: [0.0, -1.0]
 # %%

@@ -1,5 +1,6 @@
 # style: fine-tuning
 # about: a small GPT-2 made here, generation with its configuration, logits processors of one's own
+# insensitive: processors
 # input: "a b"
 # input: "c"
 # %%

@@ -1,5 +1,6 @@
 # style: homework
 # about: graph classes with operators and iterators, A* with heapq, a puzzle grid as text, exercises in one class over three cells
+# undetected: Callable, Iterator, Point
 # input: {"start": [0, 0], "goal": [3, 4]}
 # input: {"start": [0, 0], "goal": [1, 1]}
 # unreached: Search.neighbours, Grid.parse, Grid.__iter__, Grid.__iter__.<locals>.<genexpr>

@@ -1,5 +1,6 @@
 # style: values
 # about: scipy splines, distributions and sparse matrices, KD-trees, optimisation results kept as values
+# insensitive: normal
 # input: 0.5
 # input: 2.25
 # %%

@@ -1,5 +1,6 @@
 # style: training loop
 # about: a Thompson-sampling bandit with a seeded generator; the handler keeps on drawing from it
+# insensitive: rng, arms
 # input: {"user": 1}
 # input: {"user": 2}
 # %%

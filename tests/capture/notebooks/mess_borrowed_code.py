@@ -1,5 +1,7 @@
 # style: exploratory
 # about: snippets pasted from everywhere: a timer decorator, a singleton, an LRU of one's own, a retry, an event bus, a tiny parser
+# undetected: OrderedDict, evaluate_2.__doc__, evaluate_2.__qualname__, evaluate_2.__name__, evaluate_2.__wrapped__, evaluate.__doc__, evaluate.__qualname__, evaluate.__name__, evaluate.__wrapped__, evaluate.last
+# insensitive: log, lru
 # input: "1 + 2 * (3 - 1)"
 # input: "2 ^ 3"
 # input: "2 ^ 3"

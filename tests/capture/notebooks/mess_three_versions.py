@@ -2,6 +2,8 @@
 # unreached: _make_Buffer_3.<locals>.Buffer.add
 # about: three versions of one class over the day, instances of each still in use, one patched, %%capture, reruns in odd order
 # order: 1 2 3 5 4 6 7 6 8 9 10 11 12 13 14 15
+# undetected: deque
+# insensitive: b1, bufs
 # input: [3, 1, 2]
 # input: []
 # %%

@@ -1,5 +1,7 @@
 # style: language
 # about: singledispatchmethod, visitors by getattr, ClassVar, Final, kw-only dataclass fields, __class_getitem__, __set_name__ in a base
+# undetected: Node.fields
+# insensitive: LIMIT, node
 # input: "sum"
 # input: "text"
 # %%
