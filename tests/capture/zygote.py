@@ -97,7 +97,8 @@ def _serve(role: str) -> None:
             text = pipe.read().decode()
         _, status = os.waitpid(pid, 0)
         if not text:
-            log = Path(job["folder"], "output.txt").read_text(errors="replace")[-2000:]
+            output = Path(job["folder"], "output.txt")  # gone where the asker gave up, and took its folder with it
+            log = output.read_text(errors="replace")[-2000:] if output.exists() else ""
             text = json.dumps({"crash": f"{_ended(status)}\n{log}"})
         answers.write(text + "\n")
         answers.flush()
