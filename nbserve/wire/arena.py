@@ -27,7 +27,7 @@ LARGE_BYTES = 256 * 1024
 """From here on a batch goes this way. (Measured: below 64 KB the stream costs as much, at 600 KB a body 2.6 times.)"""
 ALIGN = 64
 """Each body begins at a multiple of this from the first: a cache line, and what numpy and torch like best."""
-KEEP_BYTES = 64 * 1024 * 1024
+KEEP_BYTES = 24 * 1024 * 1024
 """Memory that stays when nothing is in use; what was touched beyond is given back to the system."""
 
 

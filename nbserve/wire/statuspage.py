@@ -18,8 +18,9 @@ __all__ = ["ARENA_AT", "PAGE_BYTES", "STAGES", "Progress", "StatusPage"]
 PAGE_BYTES = 64
 ARENA_AT = 65536
 """Where the arena (wire/arena.py) begins in the same memfd: whole pages on every system."""
-ARENA_BYTES = 256 * 1024 * 1024
-"""Room for a batch of 32 of the largest bodies that are taken (6,553,500 bytes); memory only where it was written."""
+ARENA_BYTES = 64 * 1024 * 1024
+"""Room for three batches of 32 bodies of 600 KB. What does not fit goes over the stream: a batch is copied in one turn
+of the gateway's loop, at some 0.1 ms a megabyte. Memory only where it was written."""
 _PROGRESS = struct.Struct("<QII")  # at 0: batch id, stage, item; written by the worker
 _CANCEL = struct.Struct("<Q")  # at 32: batch id; written by the gateway
 _CANCEL_AT = 32

@@ -103,7 +103,7 @@ class Worker:
         self.error: ErrorInfo | None = None
         self.started_at = 0.0
         self.started_how = ""
-        """"forked", "spawned", or "spawned: REASON"."""
+        """How it was started: "forked", "spawned", or "spawned: REASON"."""
         self._spec = spec
         self._owner = owner
         self._life = Lifecycle(f"{spec.name} worker {id}", WORKER_MOVES, "STOPPED")
@@ -228,7 +228,7 @@ class Worker:
         self._life.move("sent")
         self._in_hand.add(batch_id, timeout_s)
         self.batches += 1
-        if not flags or not flags & Flag.WARMUP:
+        if not flags or not flags & Flag.WARMUP:  # `&` of enums takes 1 us, and most batches have none
             self.requests += len(items)
         meta = encode_meta(items)
         place = self._place_in_arena(batch_id, bodies)
