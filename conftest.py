@@ -109,6 +109,7 @@ def refused_skips() -> list[tuple[str, str]]:
 def end_leftovers(mark: str) -> list[str]:
     """Processes that carry the mark after the grace: ended, and returned as `pid: command line`."""
     deadline = time.monotonic() + GRACE_S
+    time.sleep(0.1)  # a process that has only just begun (execve) has no environment to read yet
     while (found := marked(mark)) and time.monotonic() < deadline:
         time.sleep(0.1)
     for pid in found:

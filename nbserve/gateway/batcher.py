@@ -17,9 +17,20 @@ from typing import NamedTuple
 
 from nbserve.config import ModelConfig
 from nbserve.errors import ErrorInfo, LoadError
-from nbserve.gateway.cost import CostModel
+from nbserve.gateway.cost import Cost, CostModel
 from nbserve.gateway.metrics import VersionStats
-from nbserve.gateway.policy import Dispatch, QueueView, Reject, WaitUntil, admit, count_expired, decide
+from nbserve.gateway.policy import (
+    Admit,
+    Dispatch,
+    QueueView,
+    Reject,
+    WaitUntil,
+    admit,
+    admit_in_time,
+    batch_cap,
+    count_expired,
+    decide,
+)
 from nbserve.gateway.pool.supervisor import Worker
 from nbserve.gateway.request import Answered, Request, Where
 from nbserve.gateway.rescue import BatchCap, Retries
@@ -137,7 +148,9 @@ class Batcher:
         cost = self.cost_model.cost
         # Workers that are being restarted count: the request waits for them, it is not refused.
         workers = 0 if self._hopeless else max(1, len(self._roster.ready))
-        decision = admit(self._view(), size, workers, len(self._roster.idle), cost, self.config)
+        decision = admit(self._view(), size, workers, cost, self.config)
+        if self.config.slo_ms is not None and cost is not None and isinstance(decision, Admit):
+            decision = admit_in_time(self._items, self._free_in_s(cost), cost, self.config)
         if self._total.size_bytes + size > self._total.limit_bytes:
             decision = Reject(f"the queues of all models are full: {self._total.size_bytes} bytes", 1.0)
         if isinstance(decision, Reject):
@@ -172,6 +185,15 @@ class Batcher:
 
     def _view(self) -> QueueView:
         return QueueView(self._items, self._bytes, self._queue[0].arrived_s if self._queue else 0.0)
+
+    def _free_in_s(self, cost: Cost) -> list[float]:
+        """Until each ready worker is done with what it has; one that is being restarted may be so in a batch's time."""
+        now_s = self._clock()
+        free_in_s = dict.fromkeys(self._roster.ready, 0.0)
+        for batch in self._batches.values():
+            if batch.worker in free_in_s:  # `sent_s` of one that was sent ahead lies too early: no more than AHEAD_S
+                free_in_s[batch.worker] += max(0.0, batch.sent_s + cost.predict_s(len(batch.requests)) - now_s)
+        return list(free_in_s.values()) or [cost.predict_s(batch_cap(cost, self.config))]
 
     # -- dispatch ----------------------------------------------------------------------------------------------------
 

@@ -4,13 +4,14 @@ Default is work-conserving: an idle worker gets at once what there is, and what 
 batch. (Simulated and measured: a fixed delay only adds latency; docs/architecture.md.) With an objective, `slo_ms`:
 
 - a batch may take at most half of it: s(B) <= (SLO - margin) / 2
-- a request is refused where the queue before it is longer than W*B*(SLO - margin - 2*s(B))/s(B) (Little's law)
+- a request is refused where it could not be answered in time: its batch begins when those before it are done, and the
+  batches that are in work now have only the rest of their time left
 - one that waited too long to be answered in time, in the batch that it would be in, is given up before it costs work
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from nbserve.config import ModelConfig
@@ -25,6 +26,7 @@ __all__ = [
     "Wait",
     "WaitUntil",
     "admit",
+    "admit_in_time",
     "batch_cap",
     "count_expired",
     "decide",
@@ -161,14 +163,9 @@ def count_expired(arrivals_s: Iterable[float], items: int, now_s: float, cost: C
 
 
 def admit(
-    queue: QueueView,
-    body_bytes: int,
-    ready_workers: int,
-    idle_workers: int,
-    cost: Cost | None,
-    config: ModelConfig,
+    queue: QueueView, body_bytes: int, ready_workers: int, cost: Cost | None, config: ModelConfig
 ) -> Admit | Reject:
-    """Whether to take a request. `ready_workers`: idle or busy, `idle_workers` of them idle."""
+    """Whether there is room for a request. `ready_workers`: idle or busy."""
     if ready_workers == 0:
         return Reject("no worker is ready", 1.0)
     if queue.items >= config.max_queue_size:
@@ -178,17 +175,32 @@ def admit(
             f"the queue is full: {queue.size_bytes} bytes of {config.max_queue_bytes}",
             _drain_s(queue.items, ready_workers, cost, config),
         )
-    if config.slo_ms is None or cost is None or (idle_workers and not queue.items):
+    return Admit()
+
+
+def admit_in_time(items: int, free_in_s: Sequence[float], cost: Cost, config: ModelConfig) -> Admit | Reject:
+    """Whether the next request can be answered within `slo_ms`, with `items` before it in the queue.
+
+    free_in_s: until each ready worker is done with what it has, at least one; 0 for an idle one.
+
+    Full batches go to the workers as they become free: request n is in batch n // B, which begins when that many
+    others have. (Little's law with two whole batches, the one in work and the request's own, refuses half a batch to
+    one too many: 5 to 10 % of the goodput under bursts.)
+    """
+    if config.slo_ms is None:
+        return Admit()
+    free = sorted(free_in_s)
+    if not items and free[0] <= 0:
         return Admit()  # an idle worker always gets one: a wrong estimate could not mend itself otherwise
     largest = batch_cap(cost, config)
-    batch_s = max(cost.predict_s(largest), 1e-9)
-    room_s = config.slo_ms / 1e3 - cost.margin_s - 2 * batch_s
-    if queue.items > ready_workers * largest * room_s / batch_s:
-        return Reject(
-            f"the deadline of {config.slo_ms:g} ms cannot be met: {queue.items} requests wait",
-            _drain_s(queue.items, ready_workers, cost, config),
-        )
-    return Admit()
+    batch_s = cost.predict_s(largest)
+    rounds, turn = divmod(items // largest, len(free))
+    if free[turn] + (rounds + 1) * batch_s <= config.slo_ms / 1e3 - cost.margin_s:
+        return Admit()
+    return Reject(
+        f"the deadline of {config.slo_ms:g} ms cannot be met: {items} requests wait",
+        _drain_s(items, len(free), cost, config),
+    )
 
 
 def _next_expiry(queue: QueueView, cost: Cost | None, config: ModelConfig) -> WaitUntil | Wait:

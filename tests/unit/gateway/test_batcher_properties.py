@@ -173,19 +173,16 @@ def test_a_request_waits_for_a_fuller_batch_no_longer_than_the_delay(traffic: Tr
     workers=st.integers(1, 3),
     slo_ms=st.sampled_from([50.0, 100.0, 200.0]),
 )
-def test_with_an_exact_cost_model_answers_are_in_time_or_refused(
+def test_with_an_exact_cost_model_what_is_admitted_is_answered_in_time(
     gaps: list[float], workers: int, slo_ms: float
 ) -> None:
-    """Admission and expiry together: a 200 is never late."""
+    """Admission reckons what happens: nothing that it takes is late, or given up later."""
     world = World(Traffic(gaps, ModelConfig(slo_ms=slo_ms, max_batch_size=16), workers)).run()
     for request in world.admitted:
         assert request.answer is not None
-        if request.answer.status == 200:
-            assert request.answered_s - request.arrived_s <= slo_ms / 1e3 + TICK_S
-        else:
-            assert request.answer.status == 503
-    answered = sum(request.answer.status == 200 for request in world.admitted if request.answer)
-    assert answered >= 1
+        assert request.answer.status == 200
+        assert request.answered_s - request.arrived_s <= slo_ms / 1e3 + TICK_S
+    assert world.admitted
 
 
 def test_under_overload_most_of_the_capacity_is_goodput() -> None:

@@ -17,6 +17,7 @@ from nbserve.gateway.policy import (
     Wait,
     WaitUntil,
     admit,
+    admit_in_time,
     batch_cap,
     count_expired,
     decide,
@@ -127,10 +128,10 @@ def test_a_wait_always_ends_later_than_now(cost: Cost, config: ModelConfig, item
 
 def test_admission_says_which_of_the_three() -> None:
     small = ModelConfig(max_queue_size=2, max_queue_bytes=100)
-    no_worker = admit(queue(0), 1, 0, 0, None, small)
-    full = admit(queue(2), 1, 1, 0, None, small)
-    heavy = admit(queue(1, size_bytes=60), 41, 1, 0, None, small)
-    late = admit(queue(60), 1, 1, 0, COST, SLO)
+    no_worker = admit(queue(0), 1, 0, None, small)
+    full = admit(queue(2), 1, 1, None, small)
+    heavy = admit(queue(1, size_bytes=60), 41, 1, None, small)
+    late = admit_in_time(64, [0.036], COST, SLO)
     assert isinstance(no_worker, Reject)
     assert "no worker is ready" in no_worker.reason
     assert isinstance(full, Reject)
@@ -139,23 +140,29 @@ def test_admission_says_which_of_the_three() -> None:
     assert "60 bytes of 100" in heavy.reason
     assert isinstance(late, Reject)
     assert "deadline of 100 ms" in late.reason
-    assert admit(queue(1, size_bytes=60), 40, 1, 0, None, small) == Admit()
+    assert admit(queue(1, size_bytes=60), 40, 1, None, small) == Admit()
 
 
-def test_admission_is_littles_law() -> None:
-    """W*B*(SLO - margin - 2*s(B))/s(B) = 2*32*(100 - 2*36)/36 = 49.8"""
-    assert admit(queue(49), 1, 2, 0, COST, SLO) == Admit()
-    assert isinstance(admit(queue(50), 1, 2, 0, COST, SLO), Reject)
+def test_a_request_is_admitted_where_its_batch_ends_in_time() -> None:
+    """s(32) = 36 ms. One worker, done in 20 ms: batches end after 56, 92 and 128 ms; 64 requests are in the first two.
+    A second worker that is done in 30 ms: 56, 66, 92, 102."""
+    assert admit_in_time(63, [0.020], COST, SLO) == Admit()
+    assert isinstance(admit_in_time(64, [0.020], COST, SLO), Reject)
+    assert isinstance(admit_in_time(32, [0.030], COST, SLO), Reject)
+    assert admit_in_time(95, [0.030, 0.020], COST, SLO) == Admit()
+    assert isinstance(admit_in_time(96, [0.030, 0.020], COST, SLO), Reject)
+    assert admit_in_time(10**6, [9.0], COST, PLAIN) == Admit()
 
 
 def test_an_idle_worker_always_gets_one() -> None:
     hopeless = Cost(5.0, 1.0)
-    assert admit(queue(0), 1, 1, 1, hopeless, SLO) == Admit()
-    assert isinstance(admit(queue(1), 1, 1, 0, hopeless, SLO), Reject)
+    assert admit_in_time(0, [0.1, 0.0], hopeless, SLO) == Admit()
+    assert isinstance(admit_in_time(1, [0.0], hopeless, SLO), Reject)
+    assert isinstance(admit_in_time(0, [0.1], hopeless, SLO), Reject)
 
 
 def test_retry_after_is_the_time_until_the_queue_is_done() -> None:
-    decision = admit(queue(1000), 1, 2, 0, Cost(0.0, 0.032), ModelConfig())
+    decision = admit(queue(1000), 1, 2, Cost(0.0, 0.032), ModelConfig())
     assert isinstance(decision, Reject)
     assert decision.retry_after_s == pytest.approx(1000 * 0.032 / 2)
 
