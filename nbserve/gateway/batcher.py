@@ -24,6 +24,7 @@ from nbserve.gateway.policy import (
     Dispatch,
     QueueView,
     Reject,
+    ReturnLine,
     WaitUntil,
     admit,
     admit_in_time,
@@ -114,6 +115,7 @@ class Batcher:
         self._closing: str = ""
         self._hopeless: str = ""
         self._cap = BatchCap(config)
+        self._line = ReturnLine()
         self._retries = Retries(config.retries, self._cap)
         self._emptied: asyncio.Future[None] | None = None
 
@@ -181,7 +183,12 @@ class Batcher:
 
     def _refuse(self, reject: Reject) -> Reject:
         self.stats.count_request(503)
-        return reject
+        cost, workers = self.cost_model.cost, len(self._roster.ready)
+        if cost is None or not workers:
+            return reject
+        largest = batch_cap(cost, self.config)
+        each_s = cost.predict_s(largest) / (largest * workers)
+        return reject._replace(retry_after_s=self._line.join(self._clock(), reject.retry_after_s, each_s))
 
     def _view(self) -> QueueView:
         return QueueView(self._items, self._bytes, self._queue[0].arrived_s if self._queue else 0.0)
@@ -355,7 +362,10 @@ class Batcher:
         if meta.extra:
             self.stats.isolation_s += float(meta.extra.get("isolation_s", 0.0))
             self._cap.note_trouble(meta.extra, now_s)
-        self._wake()
+        if self._items >= self.config.max_batch_size:
+            self._pump()  # the next batch is full: the worker need not wait for what else this turn brings
+        else:
+            self._wake()
 
     def batch_lost(self, worker: Worker, batch_id: int, info: ErrorInfo, *, began: bool) -> None:
         """The worker died with this batch in hand. One that never began is no suspect, and costs it no try."""

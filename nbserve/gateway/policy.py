@@ -23,6 +23,7 @@ __all__ = [
     "Dispatch",
     "QueueView",
     "Reject",
+    "ReturnLine",
     "Wait",
     "WaitUntil",
     "admit",
@@ -39,6 +40,8 @@ RESERVE = 0.02
 """Of the objective, left at admission for what the gateway does not see or reckon: the way to the client and back, and
 its own work between two batches. (Without it nine batches of 50 ms were 1 to 2 ms later than reckoned, and 5 to 10 %
 of the refusals came late, or the answers did; measured by the overload row of tests/faults.)"""
+LONGEST_LINE_S = 5.0
+"""Nobody is told to come back later than this: many never do, and the line is empty before that."""
 TICK_S = 1e-4
 """Timers may fire this much early: what is due within a tick is due."""
 
@@ -104,6 +107,22 @@ class Budget:
         if self._at_s is not None:
             self._left = min(self._most, self._left + self._rate * (now_s - self._at_s))
         self._at_s = now_s
+
+
+class ReturnLine:
+    """When those that are refused should come back: one after the other, as fast as requests are served.
+
+    Told the same second they would all come at once, and nearly all be refused again: of 500 clients on a capacity of
+    160/s, 420 did so every second, and their refusals cost 3 % of the goodput.
+    """
+
+    def __init__(self) -> None:
+        self._end_s = 0.0
+
+    def join(self, now_s: float, not_before_s: float, each_s: float) -> float:
+        """Seconds from now until it is this one's turn. each_s: between two requests that are served."""
+        self._end_s = min(max(self._end_s, now_s + not_before_s) + each_s, now_s + LONGEST_LINE_S)
+        return self._end_s - now_s
 
 
 def decide(

@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 from nbserve.config import ModelConfig
 from nbserve.gateway.cost import Cost
 from nbserve.gateway.policy import (
+    LONGEST_LINE_S,
     TICK_S,
     Admit,
     Dispatch,
     QueueView,
     Reject,
+    ReturnLine,
     Wait,
     WaitUntil,
     admit,
@@ -171,6 +173,14 @@ def test_retry_after_is_the_time_until_the_queue_is_done() -> None:
     decision = admit(queue(1000), 1, 2, Cost(0.0, 0.032), ModelConfig())
     assert isinstance(decision, Reject)
     assert decision.retry_after_s == pytest.approx(1000 * 0.032 / 2)
+
+
+def test_the_refused_come_back_one_after_the_other() -> None:
+    line = ReturnLine()
+    assert [line.join(10.0, 0.5, 0.1) for _ in range(3)] == pytest.approx([0.6, 0.7, 0.8])
+    assert line.join(10.6, 0.1, 0.1) == pytest.approx(0.3)  # behind those
+    assert line.join(20.0, 0.5, 0.1) == pytest.approx(0.6)  # they have long been here
+    assert max(line.join(20.0, 0.5, 0.1) for _ in range(100)) == LONGEST_LINE_S
 
 
 def test_a_tick_is_shorter_than_what_anybody_measures() -> None:
