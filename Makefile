@@ -9,7 +9,7 @@ PEERS_KEY := $(shell cat tests/benchmarks/peers/constraints.txt tests/benchmarks
 PEERS_STAMP := .venv-peers/.stamp-$(PEERS_KEY)
 
 .DEFAULT_GOAL := help
-.PHONY: capture-report help venv demo test lint format bench peers faults docs site constraints clean
+.PHONY: capture-report help venv demo test lint format bench peers faults widgets docs site constraints clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
@@ -49,6 +49,9 @@ faults: $(STAMP) ## play every fault against a real gateway; writes docs/reliabi
 capture-report: $(STAMP) ## play the capture corpus and every mutant of its bundles; writes docs/capture.md
 	@$(PY) -m tests.capture.report $(REPORT)
 
+widgets: $(STAMP) ## bundle the widgets' TypeScript into nbserve/static/ (node; `pip install` does it too)
+	@$(PY) labextension/hatch_build.py build
+
 docs: $(STAMP) ## write docs/configuration.md and docs/cli.md again from the code
 	@$(PY) -m tools.reference
 
@@ -60,5 +63,5 @@ constraints: $(STAMP) ## write constraints.txt again from what is installed
 	@$(PY) -m tools.freeze
 
 clean: ## remove the environment, caches and build outputs
-	rm -rf $(VENV) .venv-peers build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-output test-output
+	rm -rf $(VENV) .venv-peers build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-output test-output labextension/node_modules nbserve/static
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

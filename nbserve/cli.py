@@ -36,8 +36,8 @@ EXIT_CODES = {
 }
 SECTIONS = {
     "Serve": ("serve", "list", "status", "logs", "scale", "rollback", "stop"),
-    "Ask and measure": ("predict", "token", "bench", "record"),
-    "Look inside and prove": ("explain", "verify"),
+    "Ask and measure": ("predict", "token", "bench", "record", "profile", "advise"),
+    "Look inside and prove": ("explain", "verify", "failures", "attach"),
     "Ship": ("export",),
     "This machine": ("doctor", "demo", "completion"),
 }

@@ -7,10 +7,11 @@ first request is made; proxies and other settings of the environment are left as
 from __future__ import annotations
 
 import contextlib
+import time
 import weakref
 from collections.abc import Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -19,20 +20,35 @@ from nbserve import errors
 from nbserve.config import ModelConfig
 from nbserve.discovery import GatewayRecord
 from nbserve.errors import ErrorInfo, GatewayError, NbserveError, RequestError
+from nbserve.wire.failure import Failure, FailureDetail, HeldWorker
 from nbserve.wire.management import ErrorBody, Event, GatewayStatus, ModelStatus, RegisterRequest
+from nbserve.wire.numbers import Numbers
+from nbserve.wire.profile import ProfileRecord, ProfileRequest, ProfileStatus
 from nbserve.wire.recording import RecordingStatus, RecordRequest
 
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["Client"]
+__all__ = ["Answer", "Client"]
 
 _CONNECT_TIMEOUT_S = 5.0
 _ANSWER_TIMEOUT_S = 30.0
 """For calls that the gateway answers at once."""
+_TRACE_TIMEOUT_S = 120.0
 _MAX_CONNECTIONS = 256
 
 _T = TypeVar("_T")
+
+
+class Answer(NamedTuple):
+    """What a prediction was answered with. `server_timing`: the header, stages in ms; `seconds`: as seen here."""
+
+    status: int
+    content_type: str
+    body: bytes
+    server_timing: str
+    request_id: str
+    seconds: float
 
 
 class Client:
@@ -122,6 +138,14 @@ class Client:
         """The gateway, its models and workers."""
         return self._manage("GET", "/status", GatewayStatus)
 
+    def numbers(self, name: str, version: str = "", *, since: int = 0) -> Numbers:
+        """All that is counted of one version (without `version` the default one), events after `since`.
+
+        Raises NotFound.
+        """
+        path = f"{_model_path(name, 'numbers')}?since={since}&version={quote(version, safe='')}"
+        return self._manage("GET", path, Numbers)
+
     def logs(self, name: str, version: str = "", *, lines: int = 1000) -> list[Event]:
         """What the handlers of a model printed and what failed: the last `lines` events, oldest first."""
         query = f"?lines={lines}" + (f"&version={quote(version, safe='')}" if version else "")
@@ -175,6 +199,60 @@ class Client:
         except httpx.TransportError as exc:
             raise self._unreachable(exc) from exc
 
+    def failures(self, name: str, version: str = "") -> list[Failure]:
+        """The failed requests of a model that its gateway remembers, the last one first. Raises NotFound."""
+        path = _model_path(name, "failures") + (f"?version={quote(version, safe='')}" if version else "")
+        return self._manage("GET", path, list[Failure])
+
+    def failure(self, name: str, word: str) -> FailureDetail:
+        """One of them with its body: by its id, its request's id, or `last`. Raises NotFound."""
+        return self._manage("GET", f"{_model_path(name, 'failures')}/{quote(word, safe='')}", FailureDetail)
+
+    def forget_failures(self, name: str) -> None:
+        """Have the gateway forget them. Raises NotFound."""
+        self._request("DELETE", self.management_url + _model_path(name, "failures"), timeout_s=_ANSWER_TIMEOUT_S)
+
+    def hold_worker(
+        self, name: str, worker: int, version: str = "", *, seconds: float = 600.0, serves: bool = False
+    ) -> HeldWorker:
+        """Send a worker no requests (`serves`: requests without a time limit), for so long or until `release_worker`.
+
+        Raises NotFound; Conflict where it does not run.
+        """
+        query = f"seconds={seconds:g}&serves={str(serves).lower()}&version={quote(version, safe='')}"
+        return self._manage("PUT", f"{_model_path(name, 'workers')}/{worker}/hold?{query}", HeldWorker)
+
+    def release_worker(self, name: str, worker: int, version: str = "") -> HeldWorker:
+        """Have a worker serve as before. Raises NotFound."""
+        query = f"version={quote(version, safe='')}"
+        return self._manage("DELETE", f"{_model_path(name, 'workers')}/{worker}/hold?{query}", HeldWorker)
+
+    def start_profile(self, name: str, asked: ProfileRequest, version: str = "") -> ProfileStatus:
+        """Profile a live worker from now on. Raises NotFound, Conflict where one goes on, BadRequest, Unavailable."""
+        path = f"{_model_path(name, 'profile')}?version={quote(version, safe='')}"
+        return self._manage("POST", path, ProfileStatus, body=msgspec.json.encode(asked))
+
+    def profile_status(self, name: str) -> ProfileStatus:
+        """Of the profile that goes on, else of the last. Raises NotFound."""
+        return self._manage("GET", _model_path(name, "profile"), ProfileStatus)
+
+    def stop_profile(self, name: str) -> ProfileStatus:
+        """End the one that goes on; it is over when `profile_status` says so. Raises NotFound."""
+        return self._manage("DELETE", _model_path(name, "profile"), ProfileStatus)
+
+    def profiles(self, name: str) -> list[ProfileStatus]:
+        """Those that the gateway keeps, newest first. Raises NotFound."""
+        return self._manage("GET", _model_path(name, "profiles"), list[ProfileStatus])
+
+    def profile_record(self, name: str, id_: str = "last") -> ProfileRecord:
+        """All of a profile but its trace. Raises NotFound, Conflict while it goes on."""
+        return self._manage("GET", f"{_model_path(name, 'profiles')}/{quote(id_, safe='')}", ProfileRecord)
+
+    def profile_trace(self, name: str, id_: str = "last") -> bytes:
+        """The trace that torch made, JSON packed by gzip. Raises NotFound where there is none."""
+        url = f"{self.management_url}{_model_path(name, 'profiles')}/{quote(id_, safe='')}/trace"
+        return self._request("GET", url, timeout_s=_TRACE_TIMEOUT_S).content
+
     def shutdown(self) -> None:
         """Ask the gateway to drain its models and end."""
         self._request("POST", f"{self.management_url}/shutdown", timeout_s=_ANSWER_TIMEOUT_S)
@@ -183,11 +261,34 @@ class Client:
         self, name: str, body: bytes, content_type: str = "application/json", version: str = ""
     ) -> tuple[str, bytes]:
         """One prediction: (content type, body) of the answer. No time limit of its own: the gateway has one."""
-        path = f"{self.url}/predictions/{quote(name, safe='')}"
-        if version:
-            path += f"/{quote(version, safe='')}"
+        path = self._predictions(name, version)
         response = self._request("POST", path, body=body, content_type=content_type, timeout_s=None)
         return response.headers.get("Content-Type", ""), response.content
+
+    def _predictions(self, name: str, version: str) -> str:
+        path = f"{self.url}/predictions/{quote(name, safe='')}"
+        return f"{path}/{quote(version, safe='')}" if version else path
+
+    def ask(self, name: str, body: bytes, content_type: str, version: str = "") -> Answer:
+        """One prediction with all that its answer says; a refusal is an answer too. Raises GatewayError only."""
+        import httpx
+
+        path = self._predictions(name, version)
+        headers = self._headers() | {"Content-Type": content_type}
+        timeout = httpx.Timeout(None, connect=_CONNECT_TIMEOUT_S)
+        began_s = time.perf_counter()
+        try:
+            response = self._http().post(path, content=body, headers=headers, timeout=timeout)
+        except httpx.TransportError as exc:
+            raise self._unreachable(exc) from exc
+        return Answer(
+            status=response.status_code,
+            content_type=response.headers.get("Content-Type", ""),
+            body=response.content,
+            server_timing=response.headers.get("Server-Timing", ""),
+            request_id=response.headers.get("X-Request-Id", ""),
+            seconds=time.perf_counter() - began_s,
+        )
 
     def _manage(
         self, method: str, path: str, kind: type[_T], *, body: bytes = b"", timeout_s: float | None = _ANSWER_TIMEOUT_S

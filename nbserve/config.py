@@ -51,6 +51,11 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     retries: int = 1
     """How often a request is tried again whose worker died while it ran; 0 for handlers with side effects. One that had
     not begun to run is sent again at no charge."""
+    failures: int = 50
+    """How many failed requests the gateway remembers, for `nbserve failures` and `replay`: the last ones, in memory, at
+    most 32 MB; 0 (`--failures off`) = none."""
+    redact: list[str] = msgspec.field(default_factory=list)
+    """Names of JSON fields, at any depth, in any case, whose values are never handed out with a failed request."""
     max_requests: int | None = None
     """A worker is replaced by a fresh one after so many requests."""
     max_rss_bytes: int | None = None
@@ -88,6 +93,8 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         for name, optional in {"max_requests": self.max_requests, "max_rss_bytes": self.max_rss_bytes}.items():
             if optional is not None and optional <= 0:
                 raise ValueError(f"{name} must be positive, not {optional}")
+        if self.failures < 0:
+            raise ValueError(f"failures must not be negative, not {self.failures}")
         if self.retries < 0:
             raise ValueError(f"retries must not be negative, not {self.retries}")
         if self.max_batch_delay_ms < 0:

@@ -61,6 +61,8 @@ class GatewayRecord(msgspec.Struct, frozen=True, kw_only=True):
     profile: str = "notebook"
     version: str = ""
     """Of nbserve."""
+    cpus: tuple[int, ...] = ()
+    """Where its workers run, one number for each worker and CPU: other gateways take others while there are any."""
     schema: int = SCHEMA
 
 

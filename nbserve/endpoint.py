@@ -7,20 +7,29 @@ it was made. The token never shows: not in the repr, not in the card.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from nbserve import verbs
+from nbserve.errors import HandlerError, NbserveError
 from nbserve.explanation import Explanation, explanation
 from nbserve.resolve import Gateways, Served
 from nbserve.wire.codec import decode_body, encode_value
 from nbserve.wire.management import Event, GatewayStatus, ModelStatus
+from nbserve.wire.numbers import Numbers
 from nbserve.wire.recording import RecordingStatus
 
 if TYPE_CHECKING:
+    from nbserve.attach import Attached
     from nbserve.export.image import Exported, ProofKind
+    from nbserve.failures import Failures
+    from nbserve.measure.profile_result import ProfileResult
     from nbserve.measure.result import Arrivals, BenchResult
     from nbserve.notebook.card import Card
+    from nbserve.notebook.replay import Replayed
+    from nbserve.notebook.widgets.dashboard import Dashboard
+    from nbserve.profiling import Advice
     from nbserve.verify import Verification
 
 __all__ = ["Endpoint", "Secret"]
@@ -47,6 +56,7 @@ class Endpoint:
         self._model = model
         self._gateway = gateway
         self._shown: tuple[ModelStatus, Card] | None = None
+        self._dashboard: Dashboard | None = None
         self.name = model.name
         self.url = model.url
         self.version = model.version
@@ -59,6 +69,11 @@ class Endpoint:
         """
         served = Gateways().find(name, gateway=gateway, version=version)
         return cls(served, served.model(), served.client.status())
+
+    @property
+    def served(self) -> Served:
+        """Its gateway's client and its name there."""
+        return self._served
 
     @property
     def workers(self) -> int:
@@ -77,7 +92,12 @@ class Endpoint:
         """
         body, encoded_type = encode_value(value)
         served = self._served
-        answer_type, answer = served.client.predict(served.name, body, content_type or encoded_type, served.version)
+        try:
+            answer_type, answer = served.client.predict(served.name, body, content_type or encoded_type, served.version)
+        except HandlerError as exc:
+            if self._model.config.failures and not exc.hint:
+                exc.hint = f"in a notebook, `%nbserve replay {self.name}` runs it again, for `%debug`"
+            raise
         return decode_body(answer_type, answer)
 
     def predict_many(self, values: Iterable[Any], *, concurrency: int = 32) -> list[Any]:
@@ -114,9 +134,13 @@ class Endpoint:
         self._model = verbs.rollback(self._served, to)
         return self._model
 
-    def explain(self) -> Explanation:
-        """What was captured, how, from which cell, and what the proof said."""
-        return explanation(self._served.model())
+    def explain(self, variable: str = "") -> Explanation:
+        """What was captured, how, from which cell, what the proof said, and what has changed in this notebook since.
+
+        variable: only this captured name: its chain, its source, and which cells bound it. Raises UsageError where it
+        was not captured, saying why.
+        """
+        return explanation(self._served.model(), variable)
 
     def verify(self, python: str = "") -> Verification:
         """Prove the bundle that it serves once more, in a gateway of its own; with another interpreter where named.
@@ -167,6 +191,84 @@ class Endpoint:
         return verbs.record(
             self._served, sample, max_bytes, seconds, redact, Path(out) if out else None, no_wait, stop, say=print
         )
+
+    @property
+    def failures(self) -> Failures:
+        """The failed requests that its gateway remembers, the last one first; an index shows the card of one."""
+        from nbserve.failures import failures
+
+        return failures(self._served)
+
+    def replay(
+        self,
+        word: str = "",
+        *,
+        pdb: bool = False,
+        stop_at: Literal["preprocess", "inference", "postprocess"] | None = None,
+        against: Literal["live"] | None = None,
+        force: bool = False,
+    ) -> Replayed:
+        """Run a failed request (its id, or the request's; default: the last one) again with the notebook's code.
+
+        What the handler raises is raised here, so that `%debug` opens on the cell's lines. pdb: open the debugger at
+        once. stop_at: open it at the first line of that method. against "live": send the bytes to this endpoint, too,
+        and return both answers instead of raising. force: also where the request killed its worker. Raises NotFound
+        where it is not kept, UsageError outside a notebook.
+        """
+        from nbserve.notebook.replay import replay_here
+
+        __tracebackhide__ = True
+        detail = self._served.client.failure(self.name, word or "last")
+        return replay_here(self._served, detail, pdb=pdb, stop_at=stop_at, against=against, force=force)
+
+    def attach(
+        self,
+        worker: int = 0,
+        *,
+        run: str | None = None,
+        serve: bool = False,
+        seconds: float = 600.0,
+        release: bool = False,
+    ) -> Attached:
+        """Hold a worker aside until `release=True`, for `seconds` at most; its requests go to the others, or wait.
+
+        run: code for its shell, where `handler` and `context` are; one that was not held is held only while it runs.
+        serve: it goes on serving, without time limits, for breakpoints. Raises NotFound, Conflict, GatewayError.
+        """
+        from nbserve.attach import attach
+
+        return attach(self._served, worker, run, serve, seconds, release)
+
+    def profile(
+        self,
+        *,
+        batches: int | None = None,
+        seconds: float | None = None,
+        worker: int | None = None,
+        shapes: bool = False,
+        memory: bool = False,
+        stacks: bool = False,
+        send_sample: bool = False,
+        system: bool = False,
+        out: str | Path | None = None,
+        show: str = "",
+    ) -> ProfileResult:
+        """Look inside a live worker under its real traffic, for `batches` (default 20) or `seconds` (default 30).
+
+        worker: which; default the busiest. shapes, memory, stacks: what is recorded beside the operators. send_sample:
+        send the sample meanwhile. system: then sample all processes with py-spy. out: file for ui.perfetto.dev.
+        show: no new one, but one that is kept: its id, a profiled request's, or "last".
+        Raises Conflict where a profile goes on, MeasureError where nothing came of it, NotFound, UsageError.
+        """
+        wanted: dict[str, Any] = {"batches": batches, "seconds": seconds, "worker": worker, "send_sample": send_sample}
+        wanted |= {"shapes": shapes, "memory": memory, "stacks": stacks, "system": system}
+        wanted["out"] = Path(out) if out is not None else None
+        result: Any = verbs.profile(self._served, print, show, **wanted)
+        return cast("ProfileResult", result)
+
+    def advise(self, seconds: float = 0.0) -> Advice:
+        """What rules say of its counters: of all since it was loaded, or of the next `seconds`."""
+        return verbs.advise(self._served, seconds)
 
     def bench(
         self,
@@ -226,10 +328,29 @@ class Endpoint:
 
         return as_html(self._card())
 
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        """Called by IPython: the live dashboard, where a notebook can show it; text and HTML are asked for apart."""
+        from nbserve.notebook.widgets import can_show
+
+        if not can_show("dashboard"):
+            return {}
+        from nbserve.notebook.widgets.dashboard import Dashboard
+
+        if self._dashboard is None:
+            with suppress(NbserveError):  # it is not served any more: the card says what was
+                self._dashboard = Dashboard(self)
+        return self._dashboard.mime_bundle() if self._dashboard is not None else {}
+
     def _card(self) -> Card:
         """The card of what this object last heard; text and HTML are shown together, so it is made once."""
         from nbserve.notebook.card import build
 
         if self._shown is None or self._shown[0] is not self._model:
-            self._shown = self._model, build(self._model, self._gateway)
+            self._shown = self._model, build(self._model, self._gateway, self._numbers())
         return self._shown[1]
+
+    def _numbers(self) -> Numbers | None:
+        """What was counted, where its gateway still answers."""
+        with suppress(NbserveError):
+            return self._served.client.numbers(self.name, self._model.version)
+        return None

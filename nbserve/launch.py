@@ -24,13 +24,18 @@ from nbserve.client import Client
 from nbserve.config import PROFILES, GatewayConfig, ProfileName
 from nbserve.errors import ErrorInfo, GatewayError
 
-__all__ = ["GatewayProcess", "gateway_config", "gateway_environment", "new_token"]
+__all__ = ["BINDINGS", "GatewayProcess", "gateway_config", "gateway_environment", "new_token"]
 
 _READY_TIMEOUT_S = 30.0
 _END_TIMEOUT_S = 1.0
 _KEPT_FROM_WORKERS = ("JPY_", "IPYKERNEL_", "PYDEVD_", "NBSERVE_TOKEN")
 """Set for the notebook's kernel alone: a worker kernel that inherits JPY_PARENT_PID watches the wrong parent. And the
 token, which is no business of the handler's."""
+
+
+BINDINGS = ("GOMP_CPU_AFFINITY", "KMP_AFFINITY", "OMP_PLACES", "OMP_PROC_BIND")
+"""Each has libgomp bind the main thread to the first core at the first parallel computation (seen with torch);
+OMP_PROC_BIND=false undoes the others."""
 
 
 class _Answer(msgspec.Struct):
@@ -82,6 +87,7 @@ class GatewayProcess:
                 env=gateway_environment(os.environ | dict(environment or {})),
                 start_new_session=True,
             )
+        _undo_binding(self._process.pid)  # before it has its configuration: it has not yet looked at its cores
         try:
             answer = self._handshake()
         except BaseException:  # Ctrl-C included: no gateway that nobody knows of
@@ -149,6 +155,14 @@ class GatewayProcess:
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
+
+
+def _undo_binding(pid: int) -> None:
+    """A process of ours inherits our main thread's cores; where OpenMP has bound that one, it is given our parent's."""
+    bound = any(name in os.environ for name in BINDINGS) and os.environ.get("OMP_PROC_BIND", "").lower() != "false"
+    if bound and hasattr(os, "sched_setaffinity"):
+        with contextlib.suppress(OSError):  # the parent may have gone, or be somebody else's
+            os.sched_setaffinity(pid, os.sched_getaffinity(os.getppid()))
 
 
 def _read_line(pipe: IO[bytes], timeout_s: float) -> bytes:

@@ -62,6 +62,27 @@ class _Size(click.ParamType[Any]):
         return int(float(match["number"]) * _UNIT_BYTES[match["unit"].lower()])
 
 
+class _Failures(click.ParamType[Any]):
+    """A number, or `off`."""
+
+    name = "N|off"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            return 0 if value == "off" else int(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a number nor 'off'", param, ctx)
+
+
+class _Names(click.ParamType[Any]):
+    """FIELD,FIELD."""
+
+    name = "FIELD,FIELD"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
+        return value if isinstance(value, list) else [name for text in value.split(",") if (name := text.strip())]
+
+
 class _Assignment(click.ParamType[Any]):
     """K=V."""
 
@@ -125,6 +146,14 @@ MODEL_OPTIONS: tuple[click.Option, ...] = (
     ),
     _option(
         "--retries", int, "How often a request whose worker died is tried again; 0 with side effects.", metavar="N"
+    ),
+    _option("--failures", _Failures(), "Failed requests that are kept for `failures` and `replay`; the last ones."),
+    _option(
+        "--redact",
+        _Names(),
+        "JSON fields whose values are not handed out with a failed request, at any depth.",
+        default="",
+        show_default=False,
     ),
     _option("--max-requests", int, "A worker is replaced by a fresh one after so many requests.", metavar="N"),
     click.Option(

@@ -70,6 +70,7 @@ class Pipeline:
     sample_shape: shape of the sample's payload; a failing row of another shape is told so (status 400).
     on_stage: called with the stage's name before each stage (progress, for crash reports).
     isolate: whether a failed batch is run again in parts, to find the rows at fault.
+    raises: what goes wrong is raised as it was, instead of becoming an answer: for a replay in a notebook.
     """
 
     def __init__(
@@ -81,12 +82,14 @@ class Pipeline:
         sample_shape: tuple[int, ...] | None = None,
         on_stage: Callable[[str], None] = lambda _stage: None,
         isolate: bool = True,
+        raises: bool = False,
     ) -> None:
         self.context = context
         self._locate = locate
         self._sample_shape = sample_shape
         self._on_stage = on_stage
         self._isolate = isolate
+        self._raises = raises
         self._pace = Pace()
         self.handler: Any = handler() if inspect.isclass(handler) else handler
         self._preprocess, self._inference, self._postprocess = _stages(self.handler, context)
@@ -110,7 +113,7 @@ class Pipeline:
         return initialize(self.context) if callable(initialize) else None
 
     def run(self, items: Sequence[Item]) -> Outcome:
-        """One batch, called from plain code. Never raises for what a handler or a body did wrong."""
+        """One batch, called from plain code. Never raises for what a handler or a body did wrong, but with `raises`."""
         clock = _Clock()
         steps = self._steps(items, clock)
         with _inference_mode():
@@ -159,6 +162,8 @@ class Pipeline:
                 rows.append(read(item.content_type, item.body))
                 places.append(place)
             except BadRequest as exc:
+                if self._raises:
+                    raise
                 answers[place] = _error(describe(exc, self._locate, stage="decode"))
         clock.lap("decode_s")
         if rows:
@@ -227,6 +232,8 @@ class Pipeline:
                 )
             clock.lap("postprocess_s")
         except Exception as exc:
+            if self._raises:
+                raise
             if is_device_lost(exc):
                 raise DeviceLost(f"{type(exc).__name__}: {exc}") from exc
             clock.lap(f"{stage}_s")
@@ -241,6 +248,8 @@ class Pipeline:
         try:
             body, content_type = encode_value(value)
         except HandlerError as exc:
+            if self._raises:
+                raise
             return _error(describe(exc, self._locate, stage="encode"))
         return Answer(body, content_type)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from nbserve.doctor.diagnosis import Diagnosis, Placement
-    from nbserve.explanation import Entry, Explanation
+    from nbserve.explanation import Entry
     from nbserve.export.image import Exported
     from nbserve.export.proof import Proof
     from nbserve.verify import Verification
@@ -32,14 +32,16 @@ __all__ = [
     "diagnosed",
     "endpoints",
     "entry_size",
-    "explained",
+    "export_proof",
     "exported",
     "log_lines",
     "logs",
     "megabytes",
     "memory_line",
+    "new_table",
     "nothing",
     "plain",
+    "proof_line",
     "recorded",
     "status",
     "stopped",
@@ -101,7 +103,7 @@ def endpoints(rows: list[dict[str, Any]]) -> Any:
     """`list`: never shows a token."""
     if not rows:
         return "nothing is served now"
-    table = _table("endpoint", "version", "state", "workers", "url", "owner", "gateway")
+    table = new_table("endpoint", "version", "state", "workers", "url", "owner", "gateway")
     for row in rows:
         version = f"{row['version']}{' (default)' if row['default'] else ''}"
         name = PurePath(row["owner"]).name or row["profile"]
@@ -163,14 +165,14 @@ def _model(model: ModelStatus) -> Any:
     lines += [f"  warning: {warning}" for warning in model.warnings]
     if model.config.start != "spawn":
         lines += [f"  worker {one.id} was {one.start}" for one in model.workers if one.start.startswith("spawned: ")]
-    table = _table(
+    table = new_table(
         *("worker", "state", "pid", "cores", "threads", "device", "batches", "memory", "own", "cpu s", "restarts")
     )
     for worker in model.workers:
         memory = worker.pss_bytes or worker.rss_bytes
         table.add_row(
             f"#{worker.id}",
-            worker.state,
+            f"{worker.state}{' (held)' if worker.held else ''}",
             str(worker.pid or ""),
             ",".join(map(str, worker.cores)),
             str(worker.threads),
@@ -217,27 +219,6 @@ def answer(data: tuple[str, bytes]) -> str:
         return f"{len(body)} bytes of {content_type or 'unknown type'}"
 
 
-def explained(data: Explanation) -> Any:
-    """`explain`."""
-    from rich.console import Group
-
-    proof = proof_line(data.proof) if data.version else _sample_line(data.has_sample)
-    head = [
-        f"{data.name} version {data.version}" if data.version else data.name,
-        f"  bundle: {data.bundle}",
-        f"  digest: {data.digest}",
-        f"  captured: {data.origin}" if data.origin else "",
-        f"  needs: {', '.join(data.requirements)}" if data.requirements else "",
-        f"  proof: {proof}",
-    ]
-    table = _table("name", "how", "from", "size", "because of")
-    for entry in data.entries:
-        chain = " -> ".join(entry.chain)
-        table.add_row(entry.name, entry.how, entry.where, entry_size(entry), chain)
-    captured = table if data.entries else "  it does not say what was captured: no notebook wrote it"
-    return Group(*filter(None, head), captured, *(f"  warning: {warning}" for warning in data.warnings))
-
-
 def entry_size(entry: Entry) -> str:
     """Bytes of captured data; nothing for code."""
     return "" if entry.how in ("import", "source") else megabytes(entry.bytes)
@@ -251,10 +232,6 @@ def proof_line(proof: dict[str, Any]) -> str:
     if not difference:
         return "the worker answers the sample exactly as the notebook does"
     return f"the worker answers the sample as the notebook does (largest difference {difference:.2g})"
-
-
-def _sample_line(has_sample: bool) -> str:
-    return "`nbserve verify` sends its sample" if has_sample else "it has no sample"
 
 
 def verified(data: Verification) -> str:
@@ -286,7 +263,7 @@ def diagnosed(data: Diagnosis) -> Any:
     """`doctor`: what is wrong first, then what there is, then who would run where."""
     from rich.console import Group
 
-    table = _table("", "", "")
+    table = new_table("", "", "")
     table.show_header = False
     for each in data.findings:
         told = [each.what, each.why, f"-> {each.todo}" if each.todo else ""]
@@ -306,21 +283,22 @@ def exported(data: Exported) -> Any:
     """`export`."""
     from rich.console import Group
 
-    table = _table("", "")
+    table = new_table("", "")
     table.show_header = False
     if data.image:
         table.add_row("image", data.tag)
         table.add_row("size", f"{megabytes(data.image_bytes)} in {data.layers} layers")
     table.add_row("context", f"{data.context} ({megabytes(data.context_bytes)})")
     table.add_row("digest", data.digest)
-    table.add_row("proof", _export_proof(data.proof))
+    table.add_row("proof", export_proof(data.proof))
     if not data.image:
         table.add_row("build", f"cd {data.context} && {data.build_command}")
     table.add_row("run", data.run_command)
     return Group(table, *(f"note: {note}" for note in data.notes))
 
 
-def _export_proof(proof: Proof) -> str:
+def export_proof(proof: Proof) -> str:
+    """What the proof of an export says."""
     if proof.kind == "off":
         return "off: nothing was compared"
     what = "the image" if proof.kind == "image" else "a clean virtual environment"
@@ -333,14 +311,15 @@ def _export_proof(proof: Proof) -> str:
 
 def demo(facts: dict[str, Any]) -> Any:
     """`demo`."""
-    table = _table("", "")
+    table = new_table("", "")
     table.show_header = False
     for key, value in facts.items():
         table.add_row(key, str(value))
     return table
 
 
-def _table(*columns: str) -> Table:
+def new_table(*columns: str) -> Table:
+    """An empty table in the one style that all verbs have."""
     from rich import box
     from rich.table import Table
 

@@ -17,13 +17,18 @@ import click
 import msgspec
 
 from nbserve import tables
+from nbserve.attach import attach
+from nbserve.attach import shown as show_attached
 from nbserve.client import is_log
 from nbserve.completion import complete_bundle_or_name, complete_gateway, complete_name, complete_version
 from nbserve.config import ModelConfig
 from nbserve.errors import UsageError
-from nbserve.explanation import Explanation, bundle_explanation, explanation
+from nbserve.explained import as_renderable
+from nbserve.explanation import explain
+from nbserve.failures import STAGES, failures
 from nbserve.measure.options import BENCH_PARAMS, bench_options
 from nbserve.options import CELL_OPTIONS, MODEL_OPTIONS, SERVER_OPTIONS, model_config
+from nbserve.profile_verbs import ADVISE_PARAMS, PROFILE_PARAMS, advise, profile, show_advice, show_profile
 from nbserve.resolve import Gateway, Gateways, Served, bundle_folder
 from nbserve.wire.management import Event, GatewayStatus, ModelStatus
 from nbserve.wire.recording import RecordingStatus, RecordRequest
@@ -57,6 +62,7 @@ _NAME = click.Argument(["name"], metavar="NAME[@GATEWAY]", shell_complete=comple
 _ANY_NAME = click.Argument(
     ["name"], metavar="[NAME[@GATEWAY]]", required=False, default="", shell_complete=complete_name
 )
+_VARIABLE = click.Argument(["variable"], metavar="[VARIABLE]", required=False, default="")
 _NAME_OR_BUNDLE = click.Argument(["name"], metavar="NAME|BUNDLE", shell_complete=complete_bundle_or_name)
 
 
@@ -203,14 +209,6 @@ def predict(
     return served.client.predict(served.name, content, content_type or guessed, served.version)
 
 
-def explain(gateways: Gateways, name: str, gateway: str = "", version: str = "") -> Explanation:
-    """What was captured, how, from which cell: of an endpoint (and what its proof said), or of a bundle's folder."""
-    folder = bundle_folder(name)
-    if folder is not None:
-        return bundle_explanation(folder)
-    return explanation(gateways.find(name, gateway=gateway, version=version).model())
-
-
 def verify(
     gateways: Gateways,
     name: str,
@@ -328,6 +326,11 @@ def record(
     names = [name for text in redact.split(",") if (name := text.strip())]
     asked = RecordRequest(sample=sample, max_bytes=max_bytes, seconds=seconds, redact=names)
     return record_requests(served, asked, None if no_wait else file, say or _to_stderr)
+
+
+def replay(gateways: Gateways, **options: Any) -> None:
+    """Only a notebook has the code that is run again: its magic does this verb."""
+    raise UsageError("`replay` runs the notebook's own code: %nbserve replay ID there")
 
 
 def show_bench(result: BenchResult) -> Any:
@@ -664,12 +667,115 @@ _TABLE = (
         exits={0: "done; Ctrl-C ends the recording and writes it"},
     ),
     Verb(
+        "failures",
+        "Requests that failed: when, why, in which cell and line; `replay` runs one again in the notebook.",
+        failures,
+        lambda data: data.table(),
+        (
+            _NAME,
+            click.Option(["--forget"], is_flag=True, help="Have the gateway forget them."),
+            _VERSION,
+            _GATEWAY,
+            _JSON,
+        ),
+        ("nbserve failures digits", "nbserve failures digits --json"),
+        on="endpoint",
+    ),
+    Verb(
+        "replay",
+        "Run a failed request again with the notebook's code: it fails here, where %debug opens on the cell's lines.",
+        replay,
+        tables.nothing,
+        (
+            click.Argument(["word"], metavar="ID|REQUEST|NAME"),
+            click.Option(["--pdb"], is_flag=True, help="Open the debugger where it fails."),
+            click.Option(
+                ["--break", "stop_at"],
+                type=click.Choice(STAGES),
+                default=None,
+                help="Open the debugger at the first line of this method.",
+            ),
+            click.Option(
+                ["--against"],
+                type=click.Choice(["live"]),
+                default=None,
+                help="Send the very bytes to the endpoint, too, and show both answers.",
+            ),
+            click.Option(["--force"], is_flag=True, help="Also a request that killed its worker."),
+            _GATEWAY,
+        ),
+        ("nbserve replay digits-3", "nbserve replay digits --pdb", "nbserve replay digits-3 --against live"),
+        extra={"magic": ()},
+    ),
+    Verb(
+        "attach",
+        "Hold a worker aside for a console, or run code in it; requests go to the others, or wait.",
+        attach,
+        show_attached,
+        (
+            _NAME,
+            click.Argument(["worker"], type=click.IntRange(min=0), default=0, metavar="[WORKER]"),
+            click.Option(
+                ["--run"],
+                default=None,
+                metavar="CODE",
+                help="Run this in the worker; `handler` and `context` are there to look at.",
+            ),
+            click.Option(
+                ["--serve"], is_flag=True, help="It goes on serving, but without time limits: for breakpoints."
+            ),
+            click.Option(
+                ["--seconds"],
+                type=click.FloatRange(0, 86_400, min_open=True),
+                default=600.0,
+                show_default=True,
+                metavar="S",
+                help="It is given back by itself after so long.",
+            ),
+            click.Option(["--release"], is_flag=True, help="Give the worker back: it serves as before."),
+            _VERSION,
+            _GATEWAY,
+            _JSON,
+        ),
+        (
+            "nbserve attach digits",
+            'nbserve attach digits 1 --run "handler.model.training"',
+            "nbserve attach digits --release",
+        ),
+        on="endpoint",
+        exits={1: "the code raised"},
+        failed=lambda data: data.failed,
+    ),
+    Verb(
+        "profile",
+        "Look inside a live worker under its real traffic: operators, stages, a trace for Perfetto, and advice.",
+        profile,
+        show_profile,
+        (_NAME, *PROFILE_PARAMS, _VERSION, _GATEWAY, _JSON),
+        (
+            "nbserve profile digits",
+            "nbserve profile digits --seconds 5 --shapes --out digits.pt.trace.json.gz",
+            "nbserve profile digits --send-sample --system",
+        ),
+        on="endpoint",
+        exits={0: "done; Ctrl-C ends it with what there is", 1: "nothing came of it: no requests, or it failed"},
+    ),
+    Verb(
+        "advise",
+        "What rules say of an endpoint's counters: what costs time or memory, since when it matters, what to do.",
+        advise,
+        show_advice,
+        (_NAME, *ADVISE_PARAMS, _VERSION, _GATEWAY, _JSON),
+        ("nbserve advise digits", "nbserve advise digits --seconds 10"),
+        on="endpoint",
+    ),
+    Verb(
         "explain",
         "What an endpoint or a bundle is made of: what was captured, how, and from which cell; what the proof said.",
         explain,
-        tables.explained,
-        (_NAME_OR_BUNDLE, _VERSION, _GATEWAY, _JSON),
-        ("nbserve explain digits", "nbserve explain path/to/bundle --json"),
+        as_renderable,
+        (_NAME_OR_BUNDLE, _VARIABLE, _VERSION, _GATEWAY, _JSON),
+        ("nbserve explain digits", "nbserve explain digits model", "nbserve explain path/to/bundle --json"),
     ),
     Verb(
         "verify",

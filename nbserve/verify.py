@@ -7,7 +7,6 @@ proves it with `verify_in`, which does all of it in another interpreter.
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import os
 import platform
 import shutil
@@ -22,6 +21,7 @@ from typing import Literal
 import msgspec
 
 from nbserve.bundle import Bundle, Difference, Sample, compare
+from nbserve.bundle.requirements import asked, found_here
 from nbserve.client import Client
 from nbserve.config import ModelConfig
 from nbserve.errors import LoadError, NbserveError, ProofError, RequestError, UsageError
@@ -99,16 +99,8 @@ def verify(bundle: Path, config: ModelConfig | None = None) -> Verification:
 
 def package_differences(requirements: list[str]) -> list[PackageDifference]:
     """Pinned requirements ("torch==2.13.0") that this interpreter does not meet exactly."""
-    differences = []
-    for requirement in requirements:
-        name, _, wanted = requirement.partition("==")
-        try:
-            installed = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            installed = ""
-        if installed != wanted:
-            differences.append(PackageDifference(name, wanted, installed))
-    return differences
+    found = ((asked(line).name, *found_here(line)) for line in requirements)
+    return [PackageDifference(name, wanted, here) for name, wanted, here in found if here != wanted]
 
 
 def verify_in(python: str, bundle: Path, config: ModelConfig | None = None) -> Verification:
@@ -200,7 +192,8 @@ def _varies(client: Client, name: str, sample: Sample) -> bool:
 
 def _fail(found: Verification, exc: NbserveError) -> None:
     found.passed = False
-    found.difference = "\n".join([exc.message, *(exc.info.traceback if exc.info else ())])
+    hint = exc.hint or (exc.info.hint if exc.info else "")
+    found.difference = "\n".join([exc.message, *([hint] if hint else ()), *(exc.info.traceback if exc.info else ())])
 
 
 # -- another interpreter ---------------------------------------------------------------------------------------------

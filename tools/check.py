@@ -50,6 +50,8 @@ PARTS = [
     Part("lint", [sys.executable, "-m", "ruff", "check", "."]),
     Part("format", [sys.executable, "-m", "ruff", "format", "--check", "."]),
     Part("types", [sys.executable, "-m", "mypy"], limit_s=300),
+    # Before the tests: browsers load what it builds.
+    Part("widgets", [sys.executable, "labextension/hatch_build.py", "build", "types", "test"], limit_s=300),
     Part(
         "tests",
         [*PYTEST, "-p", "no:nbval", "-n", "2", "--dist", "worksteal", "--durations", "10", "tests"],

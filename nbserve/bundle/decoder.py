@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nbserve.bundle import forms, pretrained
+from nbserve.bundle.sharing import read_view
 from nbserve.bundle.structure import bare_module, is_module, may_call
 from nbserve.errors import BundleError
 
@@ -31,6 +32,7 @@ class Decoder:
         self._weights: dict[str, Any] = {}
         self._file = ""
         self._lent: set[str] = set()
+        self._stretches: dict[str, Any] = {}
 
     def decode(self, name: str, doc: Any, weights_file: str = "") -> Any:
         """The value. Raises BundleError where tree and files do not fit; errors of the user's `__setstate__` pass."""
@@ -127,12 +129,22 @@ class Decoder:
     def _array(self, doc: dict[str, Any], slot: int) -> Any:
         import numpy
 
+        if "in" in doc:
+            return read_view(self._stretch(doc["in"]), doc)
         if "file" not in doc:
             return forms.read_array_node(doc)
         path = self._root / doc["file"]
         large = path.stat().st_size >= 1024 * 1024
         # "c" is copy-on-write: shared pages until written to. asarray: no memmap type in the user's hands.
         return numpy.asarray(numpy.load(path, mmap_mode="c" if large else None, allow_pickle=False))
+
+    def _stretch(self, file: str) -> Any:
+        """Memory that several arrays share, mapped copy-on-write."""
+        import numpy
+
+        if file not in self._stretches:
+            self._stretches[file] = numpy.asarray(numpy.memmap(self._root / file, numpy.uint8, mode="c"))
+        return self._stretches[file]
 
     def _scalar(self, doc: dict[str, Any], slot: int) -> Any:
         import numpy

@@ -18,6 +18,7 @@ from typing import Any
 
 from nbserve.bundle import forms, pretrained
 from nbserve.bundle.forms import Unencodable
+from nbserve.bundle.sharing import Held
 from nbserve.bundle.structure import bare_module, global_path, home, is_module, kind_of, may_call
 
 __all__ = ["Encoder", "Reference", "Shared", "Unencodable"]
@@ -34,6 +35,8 @@ class Shared:
         self.keep: list[Any] = []
         self.plans: dict[tuple[str, int], tuple[str, Any]] = {}
         """(device, address) of a tensor's memory -> the value whose weights file holds it, and its WeightsPlan."""
+        self.arrays: list[Held] = []
+        """Arrays of numpy: those that turn out to share memory are laid out together."""
 
 
 class Encoder:
@@ -57,6 +60,9 @@ class Encoder:
         self._keep: list[Any] = []
         self._open: set[int] = set()
         self._count = 0
+        self._arrays: list[Held] = []
+        self._copied = 0
+        """Inside objects of pandas, which copies on write: what shares memory there is apart to whoever changes it."""
 
     def encode(self, obj: Any) -> Any:
         """The value's tree. Raises Unencodable; nothing is remembered as shared then."""
@@ -66,6 +72,7 @@ class Encoder:
             raise Unencodable(obj, "", "it is nested too deeply") from None
         self._shared.slots.update(self._slots)
         self._shared.plans.update(self._plans)
+        self._shared.arrays += self._arrays
         self._shared.keep += self._keep  # ids stay theirs while these live
         return doc
 
@@ -246,10 +253,14 @@ class Encoder:
             raise Unencodable(obj, path, "it is an array of Python objects; make it numeric, or a list (`.tolist()`)")
         self.globals.add("numpy")
         if path and obj.nbytes <= forms.INLINE_BYTES:
-            return forms.array_node(obj)
-        file = f"data/{self.name}.npy" if not path else f"data/{self.name}.{len(self.arrays)}.npy"
-        self.arrays[file] = numpy.asarray(obj)
-        return {"$": "array", "file": file}
+            node = forms.array_node(obj)
+        else:
+            file = f"data/{self.name}.npy" if not path else f"data/{self.name}.{len(self.arrays)}.npy"
+            self.arrays[file] = numpy.asarray(obj)
+            node = {"$": "array", "file": file}
+        if not self._copied:
+            self._arrays.append(Held(self.name, obj, node))
+        return node
 
     def _pretrained(self, obj: Any, path: str) -> dict[str, Any]:
         folder = f"data/{self.name}" if not path else f"data/{self.name}.{len(self.folders)}"
@@ -274,19 +285,20 @@ class Encoder:
         func, args, state, items, pairs = parts[:5]
         if len(reduced) > 5 and reduced[5] is not None:
             raise Unencodable(obj, path, f"{_article(obj)} with a way of its own to be restored")
-        node: dict[str, Any]
         kwargs: dict[str, Any] = {}
+        called: str | None = ""
         if func is copyreg.__newobj_ex__:  # type: ignore[attr-defined]
             cls, args, kwargs = args
         elif func is copyreg.__newobj__:  # type: ignore[attr-defined]
             cls, args = args[0], args[1:]
-        elif (called := self._callable(func)) is not None:
-            node = {"$": "call", "v": called}
-            return self._filled(node, obj, args, {}, state, items, pairs, path)
-        else:
+        elif (called := self._callable(func)) is None:
             raise Unencodable(obj, path, f"{_article(obj)}, which can only be made by a call")
-        node = {"$": "object", "class": self.class_path(cls, path)}
-        return self._filled(node, obj, args, kwargs, state, items, pairs, path)
+        node = {"$": "call", "v": called} if called else {"$": "object", "class": self.class_path(cls, path)}
+        copied = kind_of(obj).startswith("pandas.")
+        self._copied += copied
+        node = self._filled(node, obj, args, kwargs, state, items, pairs, path)
+        self._copied -= copied
+        return node
 
     def _callable(self, func: Any) -> str | None:
         """What may be called to make an object: one of CALLS, or what the notebook wrote in its `__reduce__`."""

@@ -7,6 +7,7 @@
     requirements.txt    distributions of what is imported, pinned
     sample.json         question and answer for the proof       not part of the identity
     provenance.json     cells, times, host                      not part of the identity
+    fingerprint.json    what the values were in the notebook    not part of the identity
 
 Opened by the gateway (never loaded there), loaded by workers, written by `capture/`.
 """
@@ -20,21 +21,24 @@ import secrets
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import msgspec
 
-from nbserve.bundle.digests import digest_of, file_digest, link, twins
+from nbserve.bundle import rebuilt
+from nbserve.bundle.digests import digest_of, file_digest, link, twins, write_and_digest
+from nbserve.bundle.fingerprint import Fingerprint
 from nbserve.bundle.manifest import Manifest, Provenance, locate_in
 from nbserve.bundle.proof import Sample, dump_sample, parse_sample
 from nbserve.bundle.values import LoadOptions, load_options, read_manifest
 from nbserve.errors import BundleError
 
-__all__ = ["Bundle", "Content", "Loaded", "write_bundle"]
+__all__ = ["Bundle", "Content", "Draft", "Loaded", "write_bundle"]
 
-_UNHASHED = ("manifest.json", "provenance.json", "sample.json")
+_UNHASHED = ("manifest.json", "provenance.json", "sample.json", rebuilt.FILE)
 
 
 class Loaded(NamedTuple):
@@ -106,6 +110,7 @@ class Bundle:
                 on_stage(name)
 
         stage("import")
+        self._check_python()
         modules = self.path / "modules"
         if modules.is_dir() and str(modules) not in sys.path:
             sys.path.insert(0, str(modules))
@@ -120,6 +125,17 @@ class Bundle:
         except AttributeError:
             raise BundleError(f"{self.path}: handler.py does not define {self.manifest.handler.name}") from None
         return Loaded(handler, self.manifest.handler.kind, module, self.locate)
+
+    def _check_python(self) -> None:
+        """Source and data of one minor version may mean something else to another: no worker tries."""
+        here = f"{sys.version_info.major}.{sys.version_info.minor}"
+        if self.manifest.python != here:
+            raise BundleError(
+                f"{self.name} was captured under Python {self.manifest.python}, and this worker runs Python {here} "
+                f"({sys.executable})",
+                hint=f"start nbserve with Python {self.manifest.python}, or serve the cell again from a notebook that "
+                f"runs {here}",
+            )
 
     def locate(self, filename: str, line: int) -> str | None:
         """See Loaded.locate."""
@@ -141,72 +157,115 @@ class Content(NamedTuple):
     folders: dict[str, Callable[[Path], None]]
 
 
+class Draft:
+    """Content as it was when it was captured, written under a temporary name or found in an earlier bundle.
+
+    `finish` makes a bundle of it, `discard` (also the end of a `with`) takes away what is left. digests: of its files.
+    Large files that another bundle under `root` has are not written again but linked.
+    Raises BundleError where the disk refuses.
+    """
+
+    def __init__(self, root: Path, manifest: Manifest, content: Content) -> None:
+        self._root, self._content = root, content
+        self._temporary = root / f".tmp-{manifest.name}-{secrets.token_hex(6)}"
+        with _told(root):
+            self._temporary.mkdir(mode=0o700, parents=True)
+            try:
+                for folder, save in content.folders.items():
+                    (self._temporary / folder).mkdir(parents=True)
+                    save(self._temporary / folder)
+                self.digests = {file: file_digest(self._temporary / file) for file in _files(self._temporary)}
+                self.digests |= {file: self._digest(file) for file in content.files}
+                self._manifest = msgspec.structs.replace(manifest, files=dict(sorted(self.digests.items())))
+                self._target = root / f"{manifest.name}-{self._manifest.digest()[:12]}"
+                if not self._is_there:
+                    self._write()
+            except BaseException:
+                self.discard()
+                raise
+
+    def __enter__(self) -> Draft:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.discard()
+
+    @property
+    def _is_there(self) -> bool:
+        return (self._target / "manifest.json").is_file()
+
+    def changed(self) -> list[str]:
+        """Files that would be written otherwise now."""
+        return [file for file, chunks in self._content.files.items() if digest_of(chunks()) != self.digests[file]]
+
+    def finish(self, provenance: Provenance, sample: Sample | None, fingerprint: Fingerprint | None = None) -> Bundle:
+        """Make it `root/<name>-<digest12>`, or use the one that is there; what is not hashed becomes the new."""
+        with _told(self._root):
+            if self._is_there:
+                _write_sides(self._target, provenance, sample, fingerprint)
+                return Bundle.open(self._target)
+            _write_sides(self._temporary, provenance, sample, fingerprint)
+            for path in [*(self._temporary / file for file in _files(self._temporary)), *_folders(self._temporary)]:
+                _sync(path)
+            try:
+                self._temporary.rename(self._target)
+            except OSError:
+                if not self._is_there:  # else: another process was first with the same
+                    raise
+            _sync(self._root)
+            return Bundle.open(self._target)
+
+    def discard(self) -> None:
+        """Remove what was not finished."""
+        shutil.rmtree(self._temporary, ignore_errors=True)
+
+    def _digest(self, file: str) -> str:
+        """Of a file to be written; written at once where no earlier bundle has one of this name: it cannot be linked."""
+        chunks = self._content.files[file]
+        if any((bundle / file).is_file() for bundle in self._root.iterdir()):
+            return digest_of(chunks())
+        return write_and_digest(self._temporary / file, chunks())
+
+    def _write(self) -> None:
+        there = twins(self._root, set(self.digests.values()))
+        for file, digest in self.digests.items():
+            linked = digest in there and link(there[digest], self._temporary / file)
+            if not linked and not (self._temporary / file).exists():
+                _write_file(self._temporary / file, self._content.files[file]())
+        _write_file(self._temporary / "manifest.json", [_pretty(self._manifest)])
+
+
 def write_bundle(
     root: Path, manifest: Manifest, content: Content, provenance: Provenance, sample: Sample | None
 ) -> Bundle:
     """Write `root/<name>-<digest12>`, or use the one that is there; sample and provenance become the new ones.
 
-    All is written to a temporary name beside it, synced, and renamed: a bundle is whole or not there. Large files that
-    another bundle under `root` has are not written again but linked.
+    All is written to a temporary name beside it, synced, and renamed: a bundle is whole or not there.
     Raises BundleError where the disk refuses.
     """
+    with Draft(root, manifest, content) as draft:
+        return draft.finish(provenance, sample)
+
+
+@contextmanager
+def _told(root: Path) -> Iterator[None]:
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        temporary = root / f".tmp-{manifest.name}-{secrets.token_hex(6)}"
-        temporary.mkdir(mode=0o700)
-        try:
-            return _write(root, temporary, manifest, content, provenance, sample)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        yield
     except OSError as exc:
         raise BundleError(
             f"the bundle cannot be written to {root}: {exc}", hint="free space there or choose another folder"
         ) from exc
 
 
-def _write(
-    root: Path,
-    temporary: Path,
-    manifest: Manifest,
-    content: Content,
-    provenance: Provenance,
-    sample: Sample | None,
-) -> Bundle:
-    for folder, save in content.folders.items():
-        (temporary / folder).mkdir(parents=True)
-        save(temporary / folder)
-    digests = {file: file_digest(temporary / file) for file in _files(temporary)}
-    digests |= {file: digest_of(chunks()) for file, chunks in content.files.items()}
-    manifest = msgspec.structs.replace(manifest, files=dict(sorted(digests.items())))
-    target = root / f"{manifest.name}-{manifest.digest()[:12]}"
-    if not (target / "manifest.json").is_file():
-        there = twins(root, set(digests.values()))
-        for file, digest in digests.items():
-            linked = digest in there and link(there[digest], temporary / file)
-            if not linked and file in content.files:
-                _write_file(temporary / file, content.files[file]())
-        _write_file(temporary / "manifest.json", [_pretty(manifest)])
-        _write_sides(temporary, provenance, sample)
-        for path in [*(temporary / file for file in _files(temporary)), *_folders(temporary)]:
-            _sync(path)
-        try:
-            temporary.rename(target)
-        except OSError:
-            if not (target / "manifest.json").is_file():  # else: another process was first with the same
-                raise
-        _sync(root)
-    else:
-        _write_sides(target, provenance, sample)
-    return Bundle.open(target)
-
-
-def _write_sides(folder: Path, provenance: Provenance, sample: Sample | None) -> None:
+def _write_sides(folder: Path, provenance: Provenance, sample: Sample | None, fingerprint: Fingerprint | None) -> None:
     """What is not hashed. Replaced by renames: readers see the old or the new."""
     sides = {"provenance.json": _pretty(provenance)}
     if sample is not None:
         sides["sample.json"] = dump_sample(sample)
-    else:
-        (folder / "sample.json").unlink(missing_ok=True)
+    if fingerprint is not None:
+        sides[rebuilt.FILE] = rebuilt.dump_fingerprint(fingerprint)
+    for name in {"sample.json", rebuilt.FILE} - sides.keys():
+        (folder / name).unlink(missing_ok=True)
     for name, data in sides.items():
         new = folder / f".{name}-{secrets.token_hex(6)}"
         _write_file(new, [data])

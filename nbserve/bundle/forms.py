@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from nbserve.bundle import exported
 from nbserve.bundle.structure import is_module
 
 __all__ = [
@@ -102,6 +103,8 @@ def _torch(torch: Any, obj: Any, path: str, writer: Writer) -> Node | None:
         raise Unencodable(obj, path, reason, refuse=True)
     if isinstance(obj, torch.jit.ScriptModule):
         return _script(torch, obj, writer)
+    if exported.is_program(obj):
+        return _program(obj, path, writer)
     if is_module(obj) and type(obj).__name__.startswith("Parametrized"):
         from torch.nn.utils import parametrize
 
@@ -116,6 +119,19 @@ def _script(torch: Any, obj: Any, writer: Writer) -> Node:
     buffer = io.BytesIO()
     torch.jit.save(obj, buffer)
     return {"$": "script", "file": writer.add_file("pt", buffer.getvalue())}
+
+
+def _program(obj: Any, path: str, writer: Writer) -> Node:
+    try:
+        archive = exported.save(obj)
+    except Exception as exc:
+        reason = f"torch.export.save cannot write it: {type(exc).__name__}: {str(exc).partition(chr(10))[0]}"
+        raise Unencodable(obj, path, reason, refuse=True) from exc
+    if names := exported.pickled_in(archive):
+        reason = f"torch.export can only pickle {', '.join(names)}: export it with plain tensors"
+        raise Unencodable(obj, path, reason, refuse=True)
+    writer.class_path(type(obj), path)  # reading needs torch
+    return {"$": "exported", "file": writer.add_file("pt2", archive)}
 
 
 def _parametrized(obj: Any, path: str, writer: Writer) -> Node:
@@ -239,6 +255,7 @@ READERS: dict[str, Callable[[Any, Node], Any]] = {
     "sparse": _read_sparse,
     "subclass": _read_subclass,
     "script": _read_script,
+    "exported": lambda reader, doc: exported.load(reader.file(doc["file"])),
     "generator": _read_generator,
     "parametrized": _read_parametrized,
     "objects": _read_objects,

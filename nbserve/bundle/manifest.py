@@ -18,6 +18,7 @@ __all__ = [
     "Kind",
     "Manifest",
     "Provenance",
+    "SkippedRecord",
     "Span",
     "ValueRecord",
     "locate_in",
@@ -76,7 +77,8 @@ class EntryRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """What was captured and why: one row of the explain verb.
 
     how: import | source | value | module file | pickle (live only). where: "In[3]" or a file, empty where unknown.
-    bytes: of data; 0 for code. chain: names from the handler to this one.
+    bytes: of data; of the text for code. chain: names from the handler to this one. needs: entries that it refers to.
+    bound: cells that bound the name, in the order they ran: ("In[3]", line).
     """
 
     name: str
@@ -85,6 +87,16 @@ class EntryRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     bytes: int = 0
     chain: tuple[str, ...] = ()
     note: str = ""
+    needs: tuple[str, ...] = ()
+    bound: tuple[tuple[str, int], ...] = ()
+
+
+class SkippedRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What capture saw and did not take. why: completes "X was not taken: "."""
+
+    name: str
+    why: str
+    where: str = ""
 
 
 class Provenance(msgspec.Struct, kw_only=True):
@@ -97,6 +109,9 @@ class Provenance(msgspec.Struct, kw_only=True):
     platform: str = ""
     entries: list[EntryRecord] = msgspec.field(default_factory=list)
     warnings: list[str] = msgspec.field(default_factory=list)
+    skipped: list[SkippedRecord] = msgspec.field(default_factory=list)
+    imported: list[str] = msgspec.field(default_factory=list)
+    """Pinned requirements of what the sample run imported and no captured line names."""
     source_map: list[Span] = msgspec.field(default_factory=list)
     extra: dict[str, Any] = msgspec.field(default_factory=dict)
 

@@ -12,7 +12,7 @@ The tree is JSON. What JSON has stands for itself; all else is an object with th
     global named module method partial enum flag                                       things that have a name
     object                                                                             class, args, state
     call                                                                               one of CALLS and its arguments
-    sparse quantized subclass script parametrized generator objects proxy zone         see `forms.py`
+    sparse quantized subclass script exported parametrized generator objects proxy zone         see `forms.py`
     pretrained                                                                         a save_pretrained folder
     ref                                                                                something met before
 

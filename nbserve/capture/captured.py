@@ -5,25 +5,46 @@ Called by `notebook/` for `%%serve_handler` and `%nbserve serve`. Nothing is wri
 
 from __future__ import annotations
 
+import ast
 import inspect
 import platform
 import re
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from packaging.utils import canonicalize_name
+
 from nbserve.bundle.ambient import snapshot
-from nbserve.bundle.folder import Bundle, Content, write_bundle
-from nbserve.bundle.manifest import EntryRecord, HandlerRecord, Kind, Manifest, Provenance, Span
+from nbserve.bundle.digests import digest_of
+from nbserve.bundle.folder import Bundle, Content, Draft
+from nbserve.bundle.imports import MAX_DOC_BYTES
+from nbserve.bundle.manifest import (
+    EntryRecord,
+    HandlerRecord,
+    Kind,
+    Manifest,
+    Provenance,
+    SkippedRecord,
+    Span,
+    ValueRecord,
+    locate_in,
+)
 from nbserve.bundle.proof import Sample
+from nbserve.bundle.requirements import asked
+from nbserve.capture.cautions import Text, absolute_paths, partly_used, suspect_strings
 from nbserve.capture.cells import Cells
 from nbserve.capture.graph import Node
-from nbserve.capture.modules import distributions_of
+from nbserve.capture.modules import origin
+from nbserve.capture.requirements import distributions_of, extras_in_cells, requirements_text
+from nbserve.capture.seen import not_taken
 from nbserve.capture.walk import Walker
+from nbserve.capture.watch import Watch
 from nbserve.errors import UsageError
 
 __all__ = ["Captured", "Entry", "capture"]
@@ -35,7 +56,9 @@ Entry = EntryRecord
 class Captured:
     """What was captured. entries: one row a thing, in handler.py's order. warnings: for the user to read.
 
-    target: what the notebook runs for the proof. values: the live objects that became data, by name.
+    target: what the notebook runs for the proof. values: the live objects that became data, by name. watch: these and
+    the literals, as they were when captured; the first worker compares with it what it rebuilt. skipped: what was seen
+    and not taken.
     """
 
     name: str
@@ -47,18 +70,30 @@ class Captured:
     values: dict[str, Any]
     manifest: Manifest
     source_map: list[Span]
+    skipped: list[SkippedRecord]
+    watch: Watch = field(repr=False)
     _content: Content = field(repr=False)
+    imported: list[str] = field(default_factory=list, init=False)
+    """Requirements that only the sample run showed; see `note_imports`."""
 
     @property
     def live_only(self) -> bool:
         """Is a pickle among the values?"""
         return self.manifest.live_only
 
-    def write(self, root: Path, sample: Sample | None = None) -> Bundle:
-        """Write `root/<name>-<digest12>`, values as they are now; the one that is there is used if content is equal.
+    def draft(self, root: Path) -> Draft:
+        """Its content as it is now, written under `root` before the sample runs; see `finish`. Raises BundleError."""
+        return Draft(Path(root), self.manifest, self._content)
 
-        Raises BundleError where the disk refuses.
-        """
+    def note_changes(self, draft: Draft) -> None:
+        """Warn of values that are not what they were when they were captured: the sample run changed them."""
+        self.warnings += [
+            f"{path} was changed in place by the sample run; workers start from what it was before"
+            for path in self.watch.changed(self.manifest.values, draft.changed())
+        ]
+
+    def finish(self, draft: Draft, sample: Sample | None = None) -> Bundle:
+        """`root/<name>-<digest12>`; the one that is there is used if content is equal. Raises BundleError."""
         provenance = Provenance(
             created_at=time.time(),
             host=socket.gethostname(),
@@ -66,9 +101,34 @@ class Captured:
             platform=platform.platform(),
             entries=self.entries,
             warnings=self.warnings,
+            skipped=self.skipped,
+            imported=self.imported,
             source_map=self.source_map,
         )
-        return write_bundle(Path(root), self.manifest, self._content, provenance, sample)
+        return draft.finish(provenance, sample, self.watch.fingerprint)
+
+    def digests(self) -> dict[str, str]:
+        """sha256 of its files as they would be written now; folders that a library writes are left out."""
+        return {file: digest_of(chunks()) for file, chunks in self._content.files.items()}
+
+    def note_imports(self, roots: Collection[str]) -> None:
+        """Top-level packages that the sample run imported: what no captured line names is required all the same.
+
+        They are no part of the bundle's identity: whether a package is imported by then depends on what ran before.
+        """
+        self.imported = _beyond(self.manifest.requirements, distributions_of(roots))
+        taken = {name.partition("/")[0].removesuffix(".py") for name in (entry.name for entry in self.entries)}
+        for root in sorted(set(roots) - taken):
+            if root in sys.modules and origin(sys.modules[root]) == "local":
+                self.warnings.append(
+                    f"the sample run imported {root}, a module of yours that no captured line imports: it is not part "
+                    f"of the bundle; import it in a cell"
+                )
+
+    def write(self, root: Path, sample: Sample | None = None) -> Bundle:
+        """Draft and finish at once, values as they are now."""
+        with self.draft(root) as draft:
+            return self.finish(draft, sample)
 
 
 def capture(target: Any, *, name: str, namespace: dict[str, Any], cells: Cells, sample: Any = None) -> Captured:
@@ -95,6 +155,17 @@ def capture(target: Any, *, name: str, namespace: dict[str, Any], cells: Cells, 
     else:
         raise UsageError(f"a {type(target).__name__} cannot be served", hint="give a class, a function or an nn.Module")
     return _collect(walker, name, HandlerRecord(shown, kind), target)
+
+
+def _beyond(known: list[str], found: list[str]) -> list[str]:
+    """Requirements found that the known ones do not bring along."""
+    if set(found) <= set(known):
+        return []
+    from nbserve.export.requirements import closure, installed
+
+    pins, _ = closure(known, installed())
+    brought = {canonicalize_name(pin.name) for pin in pins}
+    return [line for line in found if canonicalize_name(asked(line).name) not in brought]
 
 
 def _function_name(function: Any, namespace: dict[str, Any]) -> str:
@@ -144,9 +215,9 @@ def _collect(walker: Walker, name: str, handler: HandlerRecord, target: Any) -> 
     source, spans = walker.graph.render(
         handler.name, accessor=accessor, future=walker.sources.future, ambient=surroundings
     )
-    used = {node.name for node in nodes}
+    used = {node.name: node for node in nodes}
     values = {key: record for key, record in walker.saver.records.items() if key in used}
-    requirements = distributions_of(walker.imports.roots)
+    requirements = distributions_of(walker.imports.roots, extras_in_cells(cell.source for cell in walker.cells))
     manifest = Manifest(
         name=name,
         handler=handler,
@@ -156,23 +227,74 @@ def _collect(walker: Walker, name: str, handler: HandlerRecord, target: Any) -> 
         requirements=requirements,
     )
     files = [node for node in walker.graph.nodes.values() if node.how == "module file"]
+    entries = [_entry(node, used, walker) for node in [*nodes, *files]]
+    walker.warnings += _cautions(walker, nodes, values, source, spans)
     return Captured(
         name=name,
         kind=handler.kind,
         target=target,
-        entries=[*(_entry(node, walker) for node in [*nodes, *files]), *_ambient_entries(handler.name, surroundings)],
+        entries=[*entries, *_ambient_entries(handler.name, surroundings)],
         warnings=list(dict.fromkeys(walker.warnings)),
         handler_source=source,
         values={key: walker.saver.objects[key] for key in values},
         manifest=manifest,
         source_map=spans,
+        skipped=_not_taken(walker, entries),
+        watch=Watch({each: walker.held(each) for each in used if walker.holds(each)}),
         _content=_content(walker, values, source, requirements),
     )
 
 
-def _entry(node: Node, walker: Walker) -> Entry:
+def _entry(node: Node, used: Collection[str], walker: Walker) -> Entry:
     size = node.bytes or len(walker.imports.files.get(node.name, b"")) or len(node.text)
-    return Entry(node.name, node.how, node.where, size, node.chain, node.note)
+    needs = tuple(sorted((node.hard | node.soft) & set(used) - {node.name}))
+    bound = tuple(walker.cells.bindings(node.name))
+    return Entry(node.name, node.how, node.where, size, node.chain, node.note, needs, bound)
+
+
+def _not_taken(walker: Walker, entries: list[Entry]) -> list[SkippedRecord]:
+    taken = {entry.name for entry in entries}
+    nodes = walker.graph.nodes.values()
+    return not_taken(
+        taken,
+        {entry.where for entry in entries},
+        walker.undefined,
+        {node.name: node.where for node in nodes if node.name not in taken},
+        walker.imports.roots,
+        {name: walker.held(name) for name in taken},
+        walker.cells,
+    )
+
+
+def _cautions(
+    walker: Walker, nodes: list[Node], values: dict[str, ValueRecord], source: str, spans: list[Span]
+) -> list[str]:
+    """Warnings about what was captured, not about how."""
+    shared = {name for node in nodes if node.how not in ("source", "import") for name in node.hard}
+    code = [node.text for node in nodes if node.how == "source"]
+    found = [
+        partly_used(node.name, walker.saver.objects[node.name], node.bytes, node.where, code)
+        for node in nodes
+        if node.name in values and node.name not in shared
+    ]
+    where = walker.cells.where
+    literals = {
+        line: where(ast.unparse(statement.targets[0]))
+        for statement in ast.parse(source).body
+        if isinstance(statement, ast.Assign)
+        for line in range(statement.lineno, (statement.end_lineno or statement.lineno) + 1)
+    }
+
+    def locate(line: int) -> str:
+        return locate_in(spans, line) or literals.get(line) or f"handler.py, line {line}"
+
+    texts = [Text(source, "handler.py", locate)]
+    for place, data in walker.imports.files.items():
+        if place.endswith(".py"):
+            texts.append(Text(data.decode(errors="replace"), place, partial("{}, line {}".format, place)))
+    trees = {name: walker.saver.tree(record.files[0], MAX_DOC_BYTES) for name, record in values.items()}
+    docs = {name: tree for name, tree in trees.items() if tree is not None}
+    return [*filter(None, found), *suspect_strings(texts, docs, where), *absolute_paths(texts, docs, where)]
 
 
 def _ambient_entries(target: str, surroundings: dict[str, Any]) -> list[Entry]:
@@ -184,7 +306,7 @@ def _ambient_entries(target: str, surroundings: dict[str, Any]) -> list[Entry]:
 
 def _content(walker: Walker, values: dict[str, Any], source: str, requirements: list[str]) -> Content:
     wanted = {file for record in values.values() for file in record.files}
-    texts = {"handler.py": source.encode(), "requirements.txt": "".join(f"{each}\n" for each in requirements).encode()}
+    texts = {"handler.py": source.encode(), "requirements.txt": requirements_text(requirements).encode()}
     texts |= {f"modules/{place}": data for place, data in walker.imports.files.items()}
     files = {file: chunks for file, chunks in walker.saver.content.files.items() if file in wanted}
     files |= {file: _fixed(data) for file, data in texts.items()}

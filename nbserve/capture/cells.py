@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from types import CodeType, FunctionType
 from typing import Any, NamedTuple
 
-from nbserve.capture.source import Definition, bound_names, code_equal, definitions, future_flags
+from nbserve.capture.source import Definition, bound_names, code_equal, definitions, first_line, future_flags
 
 __all__ = ["Cell", "Cells", "Found", "own_functions"]
 
@@ -114,6 +114,24 @@ class Cells:
     def binding(self, name: str) -> Cell | None:
         """The cell that bound a name last; None where no recorded cell did."""
         return next((cell for cell in reversed(self._cells) if name in cell.binds), None)
+
+    def __iter__(self) -> Iterator[Cell]:
+        return iter(self._cells)
+
+    def bindings(self, name: str) -> list[tuple[str, int]]:
+        """Cells that bound a name, in the order in which they ran: (label, line of the cell)."""
+        return [(cell.label, cell.binds[name] + cell.line_offset) for cell in self._cells if name in cell.binds]
+
+    def statement(self, name: str, label: str) -> str:
+        """The last statement of a cell that binds a name, as it was run; "" where there is none."""
+        cell = next((cell for cell in reversed(self._cells) if name in cell.binds and cell.label == label), None)
+        if cell is None:
+            return ""
+        line = cell.binds[name]
+        node = next((each for each in cell.tree.body if each.lineno <= line <= (each.end_lineno or line)), None)
+        first = first_line(node) if node is not None else line
+        last = (node.end_lineno or line) if node is not None else line
+        return "\n".join(cell.source.splitlines()[first - 1 : last])
 
     def where(self, name: str) -> str:
         """ "In[5]", or "" where unknown."""

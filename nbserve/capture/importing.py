@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nbserve.bundle.structure import global_path
 from nbserve.capture.graph import Node
-from nbserve.capture.modules import check_unchanged, files_of, origin
+from nbserve.capture.modules import check_unchanged, files_of, origin, origin_of_name
 from nbserve.capture.refusals import chain_text
 from nbserve.capture.source import imported_roots
 from nbserve.errors import CaptureError
@@ -74,11 +74,7 @@ class Imports:
     def inside(self, imported: set[str], chain: Chain) -> None:
         """Modules that a function's body imports."""
         for name in sorted(imported):
-            root = sys.modules.get(name.partition(".")[0])
-            if root is not None:
-                self.require(root, (*chain, name))
-            else:
-                self.roots.add(name.partition(".")[0])
+            self._named(name.partition(".")[0], (*chain, name))
 
     def require(self, module: types.ModuleType, chain: Chain) -> None:
         """An imported module: note its distribution, or copy its files where it is the user's own.
@@ -98,14 +94,28 @@ class Imports:
         if kind != "local":
             return
         check_unchanged(root, chain)
+        self._copy(root, chain)
+
+    def _named(self, root: str, chain: Chain) -> None:
+        """A top-level package that some code imports when it is called; it may not have been imported yet."""
+        if root in self.roots:
+            return
+        if root in sys.modules:
+            self.require(sys.modules[root], chain)
+            return
+        self.roots.add(root)
+        if origin_of_name(root) == "local":
+            self._copy(root, chain)
+
+    def _copy(self, root: str, chain: Chain) -> None:
+        """The files of a local module, and what they import."""
         for place, path in files_of(root).items():
             self.files[place] = path.read_bytes()
             node = Node(f"{place}", "module file", chain, where=str(path.name))
             self._walker.graph.nodes[node.name] = node
             if path.suffix == ".py":
                 for other in sorted(imported_roots(path.read_text("utf-8"))):
-                    if other in sys.modules:
-                        self.require(sys.modules[other], (*chain, other))
+                    self._named(other, (*chain, other))
 
     def object(self, name: str, obj: Any, chain: Chain) -> bool:
         """`from m import n`, where that gives this very object. False where it has no home."""

@@ -7,22 +7,22 @@ because workers would run something else than the notebook does.
 from __future__ import annotations
 
 import ast
-import functools
+import importlib.machinery
 import importlib.metadata
-import json
+import importlib.util
 import sys
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any, Literal
-from urllib.parse import unquote, urlparse
 
 from nbserve.capture.cells import own_functions
+from nbserve.capture.requirements import editable_at, packages
 from nbserve.capture.source import code_equal, nested_codes
 from nbserve.errors import CaptureError
 
-__all__ = ["check_unchanged", "distributions_of", "files_of", "origin", "pinned"]
+__all__ = ["Origin", "check_unchanged", "files_of", "origin", "origin_of_name"]
 
 Origin = Literal["standard", "installed", "local", "unknown"]
 
@@ -30,19 +30,41 @@ Origin = Literal["standard", "installed", "local", "unknown"]
 def origin(module: ModuleType) -> Origin:
     """Where a module comes from. unknown: it has no file (made by hand, or `__main__`)."""
     root = module.__name__.partition(".")[0]
+    path = _path(sys.modules.get(root, module)) or _path(module)
+    if path is None and getattr(module, "__spec__", None) is None and root not in sys.stdlib_module_names:
+        return "unknown"
+    return _origin(root, path)
+
+
+def origin_of_name(root: str) -> Origin:
+    """Of a top-level module that is not imported yet, and is not by this; unknown: there is none of this name."""
+    try:
+        spec = importlib.util.find_spec(root)
+    except (ImportError, ValueError):
+        spec = None
+    return "unknown" if spec is None else _origin(root, _spec_path(spec))
+
+
+def _origin(root: str, path: Path | None) -> Origin:
     if root == "__main__":
         return "unknown"
     if root in sys.stdlib_module_names or root in sys.builtin_module_names:
         return "standard"
-    if root == "nbserve":
+    if root == "nbserve" or path is None:
         return "installed"
-    path = _path(sys.modules.get(root, module)) or _path(module)
-    if path is None:
-        return "unknown" if getattr(module, "__spec__", None) is None else "installed"
-    if {"site-packages", "dist-packages"} & set(path.parts) or _in_editable(path):
+    if {"site-packages", "dist-packages"} & set(path.parts) or _in_target(root, path):
+        return "installed"
+    if _is_compiled_editable(path):
         return "installed"
     standard = Path(sysconfig.get_path("stdlib"))
     return "standard" if path.is_relative_to(standard) else "local"
+
+
+def _spec_path(spec: importlib.machinery.ModuleSpec) -> Path | None:
+    folders = list(spec.submodule_search_locations or ())
+    if spec.has_location and spec.origin:
+        return Path(spec.origin).absolute()
+    return Path(folders[0]).absolute() if folders else None
 
 
 def _path(module: ModuleType) -> Path | None:
@@ -52,58 +74,41 @@ def _path(module: ModuleType) -> Path | None:
     return Path(folders[0]).absolute() if folders else None
 
 
-@functools.cache
-def _editable_roots() -> tuple[Path, ...]:
-    roots = []
-    for distribution in importlib.metadata.distributions():
-        text = distribution.read_text("direct_url.json")
-        if text and (info := json.loads(text)).get("dir_info", {}).get("editable"):
-            roots.append(Path(unquote(urlparse(info["url"]).path)))
-    return tuple(roots)
-
-
-def _in_editable(path: Path) -> bool:
-    """In the source tree of `pip install -e`, where only what sits beside its packages counts as installed."""
-    for root in _editable_roots():
-        for base in (root, root / "src"):
-            if path.is_relative_to(base):
-                package = path.relative_to(base).parts[0]
-                return package in packages()
+def _in_target(root: str, path: Path) -> bool:
+    """In a folder of another name that an installer wrote into: `pip install --target`."""
+    for name in packages().get(root, ()):
+        found = importlib.metadata.distribution(name)
+        if found.read_text("INSTALLER") and path.is_relative_to(Path(str(found.locate_file(""))).absolute()):
+            return True
     return False
 
 
-@functools.cache
-def packages() -> dict[str, list[str]]:
-    """Top-level package -> distributions that hold it."""
-    return dict(importlib.metadata.packages_distributions())
-
-
-def distributions_of(roots: set[str]) -> list[str]:
-    """Pinned requirements ("torch==2.13.0") for top-level packages; what no distribution holds is left out."""
-    found: set[str] = {"jupyter-nbserve"}
-    for root in roots - {"nbserve"}:
-        if root not in sys.stdlib_module_names:
-            found |= set(packages().get(root, ()))
-    return sorted(filter(None, map(pinned, found)), key=str.lower)
-
-
-def pinned(distribution: str) -> str:
-    """ "torch==2.13.0", or "" where it is not installed."""
-    try:
-        return f"{distribution}=={importlib.metadata.version(distribution)}"
-    except importlib.metadata.PackageNotFoundError:
-        return ""
+def _is_compiled_editable(path: Path) -> bool:
+    """Of `pip install -e`, with parts that are no Python text: it cannot be copied, so export builds its wheel."""
+    if editable_at(path) is None:
+        return False
+    folder = path if path.is_dir() else path.parent
+    is_package = path.is_dir() or path.name.startswith("__init__.")
+    endings = importlib.machinery.EXTENSION_SUFFIXES
+    return is_package and any(each.name.endswith(tuple(endings)) for each in folder.rglob("*"))
 
 
 def files_of(root: str) -> dict[str, Path]:
-    """Files of a local top-level module or package, data that lies in it included, by their place under `modules/`."""
-    module = sys.modules[root]
-    if not hasattr(module, "__path__"):
-        path = _path(module)
+    """Files of a local top-level module or package, data that lies in it included, by their place under `modules/`.
+
+    It need not be imported yet. Raises LookupError where there is none of this name.
+    """
+    module = sys.modules.get(root)
+    spec = None if module is not None else importlib.util.find_spec(root)
+    if module is None and spec is None:
+        raise LookupError(root)
+    folders = getattr(module, "__path__", None) if spec is None else spec.submodule_search_locations
+    if folders is None:
+        path = _path(module) if module is not None else Path(str(spec.origin)) if spec is not None else None
         assert path is not None
         return {path.name: path}
     found: dict[str, Path] = {}
-    for folder in map(Path, module.__path__):
+    for folder in map(Path, folders):
         for path in sorted(folder.rglob("*")):
             hidden = any(part.startswith((".", "__pycache__")) for part in path.relative_to(folder).parts)
             if hidden or not path.is_file() or path.suffix in (".pyc", ".ipynb"):

@@ -1,13 +1,12 @@
 """The sample run: the handler's answer in the notebook, which the workers' answer is compared with.
 
-Called by `notebook/` before a bundle is written. Runs the very pipeline that workers use, under seed 0, and leaves the
-user's objects as they were.
+Called by `notebook/` when a bundle's content is written. Runs the very pipeline that workers use, under seed 0, and
+leaves the user's objects as they were.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import inspect
 import os
 import random
@@ -25,7 +24,7 @@ from nbserve.pipeline import Item, Outcome, Pipeline
 from nbserve.tracebacks import Locate, describe
 from nbserve.wire.codec import encode_value
 
-__all__ = ["run_sample"]
+__all__ = ["restored", "run_sample"]
 
 
 def run_sample(
@@ -41,16 +40,14 @@ def run_sample(
 ) -> Sample:
     """Ask the handler for the answer to `payload`; nothing of the user's is changed by it.
 
-    target: `Captured.target` (a bare nn.Module will do for kind "module"). values: the captured data, watched for
-    in-place changes, which go to `warn`. locate: `Cells.locate`, for tracebacks.
+    target: `Captured.target` (a bare nn.Module will do for kind "module"). values: the captured data; what is changed
+    in place is not put back: `Captured.note_changes` finds it. locate: `Cells.locate`, for tracebacks.
     Files that the handler opens go to `warn`, too. Training flags, random states, grad mode and the current folder are
     put back. Raises HandlerError carrying the traceback, whose `info.stage` says where.
     """
     target = _target(target, kind, payload)
     body, content_type = encode_value(payload)
-    watched = dict(values or {})
-    before = {key: _fingerprint(value) for key, value in watched.items()}
-    with _restored([*watched.values(), target]), opened_files() as opened:
+    with restored([*(values or {}).values(), target]), opened_files() as opened:
         _seed(seed)
         outcome = _in_thread_if_async(target, Context(name=name), Item(body, content_type), locate, seed)
     for file in sorted(opened):
@@ -59,9 +56,6 @@ def run_sample(
             f"the handler opened {_near(file)} ({size:,} bytes), which is not part of the bundle: workers elsewhere do "
             f"not have it; read it into a variable in a cell"
         )
-    for key, value in watched.items():
-        if _fingerprint(value) != before[key]:
-            warn(f"{key} was changed in place by the sample run; workers start from the changed {key}")
     (answer,) = outcome.answers
     if answer.error is not None:
         raise HandlerError(
@@ -150,7 +144,7 @@ def _seed(seed: int) -> None:
 
 
 @contextmanager
-def _restored(objects: list[Any]) -> Iterator[None]:
+def restored(objects: list[Any]) -> Iterator[None]:
     """Training flags of modules in `objects`, random states, grad mode and cwd are put back."""
     torch, numpy = sys.modules.get("torch"), sys.modules.get("numpy")
     # A frozen ScriptModule has no such flag.
@@ -208,21 +202,3 @@ def _parts(objects: list[Any]) -> Iterator[Any]:
             todo += obj
         else:
             todo += (getattr(obj, "__dict__", None) or {}).values()
-
-
-def _fingerprint(value: Any) -> str:
-    """sha256 over all tensors and arrays inside. (A tensor's version counter misses changes through `.data`.)"""
-    torch, numpy = sys.modules.get("torch"), sys.modules.get("numpy")
-    digest = hashlib.sha256()
-    for part in _parts([value]):
-        if torch is not None and isinstance(part, torch.Tensor):
-            _hash_tensor(digest, part, torch)
-        elif numpy is not None and isinstance(part, numpy.ndarray) and not part.dtype.hasobject:
-            digest.update(numpy.ascontiguousarray(part).reshape(-1).view("u1").data)
-    return digest.hexdigest()
-
-
-def _hash_tensor(digest: Any, tensor: Any, torch: Any) -> None:
-    if tensor.layout is torch.strided and not tensor.is_meta and tensor.numel() and not tensor.is_quantized:
-        flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        digest.update(flat.numpy().data)

@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nbserve.bundle import pickles, pretrained
+import msgspec
+
+from nbserve.bundle import pickles, pretrained, sharing
 from nbserve.bundle.encoder import Encoder, Reference, Shared, Unencodable
 from nbserve.bundle.folder import Content
 from nbserve.bundle.manifest import ValueRecord
@@ -63,11 +65,22 @@ class Saver:
         self.objects[name] = obj
         return saved
 
+    def tree(self, file: str, max_bytes: int) -> Any:
+        """The tree of a value that is written as structure to this file; None for others and for larger ones."""
+        return self._docs.get(file) if sum(map(len, self.content.files[file]())) <= max_bytes else None
+
     def close(self) -> None:
         """All is saved: values that share memory are laid out together. Then `content` may be read."""
         for plan in self._plans:
             plan.finish()
-        if self._plans:
+        stretches = sharing.lay_out(self._shared.arrays)
+        for stretch in stretches:
+            self.content.files[stretch.file] = stretch.chunks
+            for user in stretch.users:
+                record = self.records[user]
+                files = [*(file for file in record.files if file not in stretch.left), stretch.file]
+                self.records[user] = msgspec.structs.replace(record, files=files)
+        if self._plans or stretches:
             self.content.files.update({file: _fixed(_text(doc)) for file, doc in self._docs.items()})
 
     def _structure(self, name: str, obj: Any, doc: Any, encoder: Encoder) -> Saved:

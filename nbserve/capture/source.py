@@ -21,6 +21,7 @@ __all__ = [
     "bound_names",
     "code_equal",
     "definitions",
+    "first_line",
     "future_flags",
     "imported_roots",
     "indent",

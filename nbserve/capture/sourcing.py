@@ -166,6 +166,7 @@ class Sources:
             pass
         elif name not in environment:
             if not hasattr(builtins, name):
+                self._walker.undefined[name] = node.name
                 self._walker.warnings.append(
                     f"{name} is used in {node.name} ({node.where or 'unknown cell'}) but was not defined when it was "
                     f"captured: {chain_text((*chain, name))}"

@@ -42,6 +42,8 @@ class Walker:
         self.imports = Imports(self)
         self.sources = Sources(self)
         self.warnings: list[str] = []
+        self.undefined: dict[str, str] = {}
+        """Names that captured code uses and nobody defined -> the global whose code it is."""
         self._objects: dict[str, Any] = {}
         self._names: dict[int, str] = {}
         self._inside: dict[int, tuple[str, Any]] = {}

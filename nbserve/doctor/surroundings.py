@@ -9,14 +9,13 @@ from collections.abc import Callable, Iterator
 
 from nbserve.doctor.finding import Finding, note, problem, warning
 from nbserve.doctor.machine import Folder, Machine
+from nbserve.launch import BINDINGS
 from nbserve.tables import megabytes
 
 __all__ = ["RULES", "SUMMARY"]
 
 THREAD_COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 """Set for every worker by gateway/pool; what the notebook has is its own."""
-BINDINGS = ("GOMP_CPU_AFFINITY", "KMP_AFFINITY", "OMP_PLACES", "OMP_PROC_BIND")
-"""Each has libgomp bind the main thread to the first core (seen with torch); OMP_PROC_BIND=false undoes the others."""
 FDS_TOO_FEW = 64
 FDS_FEW = 256
 FDS_DEFAULT = 1024
@@ -64,8 +63,8 @@ def threads(machine: Machine) -> Iterator[Finding]:
         yield warning(
             "threads",
             shown,
-            "after the first parallel computation the notebook's main thread stays on one core, and so does a gateway "
-            "that it starts then, with all workers",
+            "after the first parallel computation the notebook's main thread stays on one core, as do processes that "
+            "it starts then (not the gateway, which gets them back): a handler is slower here than in a worker",
             f"unset {' '.join(bound)} before the notebook starts",
         )
     if given.get("KMP_BLOCKTIME", "") == "infinite":

@@ -77,7 +77,7 @@ def settings_of(config: ModelConfig, name: str, bundle: Bundle) -> dict[str, str
     for field in ModelConfig.__struct_fields__:
         value = getattr(config, field)
         if field != "env" and value is not None and value != getattr(default, field):
-            settings[f"NBSERVE_{field.upper()}"] = str(value)
+            settings[f"NBSERVE_{field.upper()}"] = ",".join(value) if isinstance(value, list) else str(value)
     return settings
 
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from nbserve.errors import ExportError
 from nbserve.export.context import HARDENED, STOP_TIMEOUT_S
 
-__all__ = ["BuiltImage", "Container", "Engine", "build_step", "find_engine"]
+__all__ = ["BuiltImage", "Container", "Engine", "Layer", "build_step", "find_engine", "parse_history"]
 
 _INFO_TIMEOUT_S = 30.0
 _CALL_TIMEOUT_S = 120.0
@@ -38,6 +38,13 @@ class BuiltImage(NamedTuple):
     layers: int
 
 
+class Layer(NamedTuple):
+    """One layer of an image: the step that made it, and what it adds."""
+
+    what: str
+    size_bytes: int
+
+
 class Container(NamedTuple):
     """How a container of ours stands."""
 
@@ -52,6 +59,18 @@ def build_step(line: str) -> str:
             number, of, what = match.groups()
             return f"step {number}/{of}: {what if len(what) <= 80 else f'{what[:77]}...'}"
     return ""
+
+
+def parse_history(told: str) -> list[Layer]:
+    """Lines of `SIZE<tab>STEP`, the last layer first, as `image history` gives them -> layers, the first one first."""
+    layers = []
+    for line in reversed(told.splitlines()):
+        size, _, step = line.partition("\t")
+        words = " ".join(step.replace("|", " ").split())
+        what = words.removeprefix("/bin/sh -c #(nop) ").removeprefix("/bin/sh -c ").partition(" # buildkit")[0]
+        if size.strip().isdigit() and int(size) > 0:
+            layers.append(Layer(what.strip(), int(size)))
+    return layers
 
 
 @dataclass(frozen=True)
@@ -98,6 +117,12 @@ class Engine:
         """What the engine knows of an image."""
         facts = json.loads(self._call("image", "inspect", tag))[0]
         return BuiltImage(str(facts["Id"]), int(facts["Size"]), len(facts["RootFS"]["Layers"]))
+
+    def layers(self, tag: str) -> list[Layer]:
+        """The layers of an image that add something, from the first to the last."""
+        form = "{{.Size}}\t{{.CreatedBy}}"
+        told = self._call("image", "history", "--no-trunc", "--human=false", "--format", form, tag)
+        return parse_history(told)
 
     def start(self, tag: str, name: str, environment: Mapping[str, str]) -> None:
         """Start an image as README.md says, but with no port published: it is asked from inside.

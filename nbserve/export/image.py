@@ -21,7 +21,7 @@ from nbserve.config import ModelConfig
 from nbserve.errors import UsageError
 from nbserve.export import context as contexts
 from nbserve.export.context import ContextPlan
-from nbserve.export.engine import BuiltImage, Engine, find_engine
+from nbserve.export.engine import BuiltImage, Engine, Layer, find_engine
 from nbserve.export.proof import Proof, Question, prove_environment, prove_image
 from nbserve.export.refusals import refuse_pickles, refuse_secrets
 from nbserve.export.requirements import OWN, closure, installed
@@ -66,6 +66,8 @@ class Exported(msgspec.Struct, kw_only=True):
     """Its id."""
     image_bytes: int = 0
     layers: int = 0
+    layer_sizes: list[Layer] = msgspec.field(default_factory=list)
+    """Those that add something, the first one first."""
     engine: str = ""
     proof: Proof
     build_command: str
@@ -168,10 +170,11 @@ def _plan(asked: Asked, bundle: Bundle, engine: Engine | None) -> ContextPlan:
 
 def _write(asked: Asked, plan: ContextPlan, output: Path, say: Callable[[str], None]) -> list[str]:
     """The context; notes for people."""
-    pins, notes = closure(plan.bundle.manifest.requirements, installed())
+    bundle = plan.bundle
+    pins, notes = closure([*bundle.manifest.requirements, *bundle.provenance.imported], installed())
     with contexts.replacing(output) as folder:
         say("copying the bundle")
-        contexts.copy_bundle(plan.bundle, folder / "bundle")
+        contexts.copy_bundle(bundle, folder / "bundle")
         wheels = folder / "wheels"
         wheels.mkdir()
         if any(pin.name == OWN and pin.url for pin in pins):
@@ -206,6 +209,7 @@ def _exported(
         image=image.id if image else "",
         image_bytes=image.size_bytes if image else 0,
         layers=image.layers if image else 0,
+        layer_sizes=engine.layers(plan.tag) if engine and image else [],
         engine=engine.name if engine else "",
         proof=proof,
         build_command=plan.build_command,

@@ -9,11 +9,10 @@ import json
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from nbserve.bundle import Bundle
+from nbserve.bundle import Bundle, secrets
 from nbserve.bundle.manifest import EntryRecord, locate_in
+from nbserve.bundle.secrets import Finding
 from nbserve.errors import ExportError
-from nbserve.export import secrets
-from nbserve.export.secrets import Finding
 
 __all__ = ["find_secrets", "refuse_pickles", "refuse_secrets"]
 

@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
+
+from nbserve.bundle.requirements import asked, source_of
 
 __all__ = ["OWN", "Distribution", "Pin", "closure", "installed"]
 
@@ -55,16 +56,16 @@ def closure(roots: Iterable[str], here: Mapping[str, Distribution]) -> tuple[lis
     warnings: list[str] = []
     waiting: list[tuple[str, frozenset[str]]] = [(OWN, frozenset())]
     for root in sorted(roots):
-        asked = Requirement(root)
-        key = canonicalize_name(asked.name)
+        wanted = asked(root)
+        key = canonicalize_name(wanted.name)
         found = here.get(key)
-        version = next((one.version for one in asked.specifier if one.operator == "=="), "")
-        if key != OWN and (found is None or (version and version != found.version)):
-            pins[key] = Pin(asked.name, version)
-            what = f"{found.version} is installed here" if found else "it is not installed here"
+        differs = found is None or (wanted.version, wanted.url) not in _known_as(found)
+        if key != OWN and differs:
+            pins[key] = Pin(wanted.name, wanted.version, wanted.url)
+            what = f"{found.url or found.version} is installed here" if found else "it is not installed here"
             warnings.append(f"{root}: {what}, so what it needs is left to pip")
         else:
-            waiting.append((key, frozenset(asked.extras)))
+            waiting.append((key, wanted.extras))
     seen: set[tuple[str, frozenset[str]]] = set()
     while waiting:
         step = waiting.pop()
@@ -75,6 +76,11 @@ def closure(roots: Iterable[str], here: Mapping[str, Distribution]) -> tuple[lis
         pins.setdefault(step[0], Pin(distribution.name, distribution.version, distribution.url))
         waiting += _needs(distribution, step[1])
     return sorted(pins.values(), key=lambda pin: canonicalize_name(pin.name)), warnings
+
+
+def _known_as(found: Distribution) -> tuple[tuple[str, str], ...]:
+    """Pins that this distribution meets, as (version, URL)."""
+    return (found.version, ""), ("", found.url), ("", "")
 
 
 def _needs(distribution: Distribution, extras: frozenset[str]) -> list[tuple[str, frozenset[str]]]:
@@ -97,18 +103,7 @@ def installed() -> dict[str, Distribution]:
         name = each.metadata["Name"]
         if name:
             known = Distribution(
-                name, each.version, tuple(each.requires or ()), _url(each.read_text("direct_url.json"))
+                name, each.version, tuple(each.requires or ()), source_of(each.read_text("direct_url.json")).url
             )
             found.setdefault(canonicalize_name(name), known)
     return found
-
-
-def _url(direct_url: str | None) -> str:
-    """direct_url.json (PEP 610) -> a URL for pip; "" where the distribution came from an index."""
-    if not direct_url:
-        return ""
-    info: dict[str, Any] = json.loads(direct_url)
-    url = str(info["url"])
-    if "vcs_info" in info:
-        url = f"{info['vcs_info']['vcs']}+{url}@{info['vcs_info']['commit_id']}"
-    return f"{url}#subdirectory={info['subdirectory']}" if info.get("subdirectory") else url

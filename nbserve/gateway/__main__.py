@@ -29,6 +29,8 @@ __all__ = ["main"]
 log = logging.getLogger("nbserve.gateway")
 
 MAX_CONFIG_BYTES = 1 << 20
+SWITCH_S = 5e-4
+"""A thread that reads a bundle or starts a process gives way to the loop after this (Python's default is 5 ms)."""
 
 
 def main() -> int:
@@ -61,6 +63,7 @@ def read_config(line: bytes) -> GatewayConfig:
 
 
 async def _run(config: GatewayConfig, ports: Ports) -> None:
+    sys.setswitchinterval(SWITCH_S)
     gateway = Gateway(config, ports)
     gc.collect()
     gc.freeze()  # what is there now stays: a full collection goes through it for 20 ms, and requests wait

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from nbserve.config import ModelConfig
 from nbserve.errors import ErrorInfo, LoadError
 from nbserve.gateway.cost import Cost, CostModel
+from nbserve.gateway.failures import Failures
 from nbserve.gateway.metrics import VersionStats
 from nbserve.gateway.policy import (
     Admit,
@@ -97,11 +98,13 @@ class Batcher:
         stats: VersionStats | None = None,
         clock: Callable[[], float] = time.monotonic,
         total: QueueTotal | None = None,
+        failures: Failures | None = None,
     ) -> None:
         self.config = config
         self.cost_model = cost_model or CostModel()
         self.stats = stats or VersionStats()
         self._loop = loop
+        self._failures = failures
         self._clock = clock
         self._queue: deque[Request] = deque()
         self._items = 0
@@ -141,6 +144,10 @@ class Batcher:
         """Worker-seconds of work since the start, batches in flight included."""
         now_s = self._clock()
         return self._busy_s + sum(now_s - batch.sent_s for batch in self._batches.values())
+
+    def in_hand(self, batch_id: int) -> _Batch | None:
+        """A batch that was sent and is not yet answered."""
+        return self._batches.get(batch_id)
 
     def submit(self, request: Request) -> Reject | None:
         """Take a request, or say why not; `request.answered` is called once it was taken."""
@@ -453,8 +460,10 @@ class Batcher:
         stages["batch"].add(batch_wait_s)
         self.stats.latency.add(now_s - request.arrived_s)
         timing = f"queue;dur={queue_s * 1e3:.3f}, batch;dur={batch_wait_s * 1e3:.3f}{suffix}"
-        status = answer.status if error is None else error.status
-        worker_id = batch.worker.id
+        status, worker_id = answer.status, batch.worker.id
+        if error is not None:
+            status = error.status
+            self._note_failure(batch, request, error, lost=False)
         self._complete(
             request, Answered(status, answer.content_type, body, error, timing, batch_id=batch.id, worker_id=worker_id)
         )
@@ -467,7 +476,13 @@ class Batcher:
         wait_s = (batch.sent_s if batch else self._clock()) - request.arrived_s
         timing = f"queue;dur={wait_s * 1e3:.3f}"
         batch_id, worker_id = (batch.id, batch.worker.id) if batch else (None, None)
+        if batch is not None:
+            self._note_failure(batch, request, info, lost=True)
         self._complete(request, Answered(info.status, "", b"", info, timing, retry_after_s, batch_id, worker_id))
+
+    def _note_failure(self, batch: _Batch, request: Request, error: ErrorInfo, *, lost: bool) -> None:
+        if self._failures is not None:
+            self._failures.take(request, batch.requests, batch.id, batch.worker.id, error, lost=lost)
 
     def _complete(self, request: Request, answered: Answered) -> None:
         request.state = Where.DONE

@@ -120,6 +120,7 @@ class _Exchange(Exchange):
         self.request_id = None if given is None else given.decode("latin-1")
         traced = fields.get(b"traceparent")
         self.traceparent = None if traced is None else traced.decode("latin-1")
+        self.profile = fields.get(b"x-nbserve-profile")
         self.http_10 = parser.http_10
         self.on_gone: Callable[[], None] | None = None
 

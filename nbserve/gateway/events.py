@@ -121,6 +121,17 @@ class EventBus:
         )
         return [_decode(line) for line in itertools.islice(mine, lines)][::-1]
 
+    @property
+    def seq(self) -> int:
+        """The number of the last event."""
+        return self._seq
+
+    def of_model(self, model: str, since: int, most: int) -> list[Event]:
+        """What is remembered of a model after `since`, oldest first: the last `most` of it."""
+        late = itertools.takewhile(lambda one: one.seq > since, reversed(self._ring))
+        mine = (one.line for one in late if one.model == model)
+        return [_decode(line) for line in itertools.islice(mine, most)][::-1]
+
     def subscribe(self, since: int) -> Subscriber:
         """A reader of what came after `since` and of all that comes. Give it back with `unsubscribe`."""
         subscriber = Subscriber()

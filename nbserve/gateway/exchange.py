@@ -67,6 +67,7 @@ class Exchange:
         "content_type",
         "method",
         "path",
+        "profile",
         "query",
         "refusal",
         "request_id",
@@ -85,6 +86,8 @@ class Exchange:
     """As the client gave it."""
     traceparent: str | None
     """As the client gave it."""
+    profile: object | None
+    """X-Nbserve-Profile; None = it was not sent."""
     refusal: NbserveError | None
     """Found when the head was read: the body of who may not ask is not kept."""
     body: bytes

@@ -25,6 +25,7 @@ from nbserve.gateway.access import Access
 from nbserve.gateway.batcher import QueueTotal
 from nbserve.gateway.events import EventBus, Rates
 from nbserve.gateway.exchange import Limits
+from nbserve.gateway.failures import FailureStore
 from nbserve.gateway.http import HttpServer, Site
 from nbserve.gateway.inference import Inference
 from nbserve.gateway.management import Services, make_app
@@ -33,6 +34,7 @@ from nbserve.gateway.owner import OwnerWatch
 from nbserve.gateway.pool.topology import read_memory, read_topology
 from nbserve.gateway.pool.zygote import Zygotes
 from nbserve.gateway.ports import Ports
+from nbserve.gateway.profiles import Profiles, is_profiling_asked
 from nbserve.gateway.recorder import Recorder
 from nbserve.gateway.registry import Registry
 from nbserve.gateway.version import Surroundings
@@ -61,13 +63,30 @@ class Gateway:
         self._bus = EventBus()
         total = QueueTotal(config.max_queue_bytes)
         self._zygotes = Zygotes(self._runtime_dir)
-        surroundings = Surroundings(self._runtime_dir, self._bus.emit, ports.url, total, zygotes=self._zygotes)
+        failures = FailureStore()
+        surroundings = Surroundings(
+            self._runtime_dir,
+            self._bus.emit,
+            ports.url,
+            total,
+            zygotes=self._zygotes,
+            failures=failures,
+            placed=self._tell_cpus,
+            others=self._cpus_of_others,
+        )
         self.registry = Registry(surroundings, read_topology(), grace_s=config.shutdown_grace_s)
         self._rates = Rates(self._bus, self.registry.rates)
         self._metrics = MetricsPage(self.registry.views)
         recorder = Recorder(time.monotonic)
+        self._profiles = Profiles(self.registry, self._runtime_dir / "profiles")
         self._inference = Inference(
-            self.registry, self._bus, recorder, clock=time.monotonic, development=config.development
+            self.registry,
+            self._bus,
+            recorder,
+            clock=time.monotonic,
+            development=config.development,
+            # where nobody needs a token, nobody may have requests profiled
+            profile=self._profiles.profile_request if config.token else None,
         )
         self._access = Access(
             host=config.host, allow_hosts=config.allow_hosts, token=config.token, owner_token=config.owner_token
@@ -75,6 +94,7 @@ class Gateway:
         self._services = Services(
             registry=self.registry,
             recorder=recorder,
+            profiles=self._profiles,
             bus=self._bus,
             metrics=self._metrics,
             status=self.status,
@@ -90,10 +110,13 @@ class Gateway:
         record = self._publish()
         owner = OwnerWatch(self.config.owner_pid, self._owner_gone) if self.config.owner_pid is not None else None
         self._catch_signals()
+        following = asyncio.create_task(self._profiles.follow()) if is_profiling_asked() else None
         try:
             on_ready()
             await self._stop_asked.wait()
         finally:
+            if following is not None:
+                following.cancel()
             discovery.remove(record)
             if owner is not None:
                 owner.close()
@@ -158,7 +181,7 @@ class Gateway:
         """A container is started for its model: until that serves, whoever balances load must send nothing."""
         return self.config.profile != "container" or bool(self.registry.routes)
 
-    def _publish(self) -> Path:
+    def _publish(self, cpus: tuple[int, ...] = ()) -> Path:
         pid = os.getpid()
         record = discovery.GatewayRecord(
             id=self.config.id,
@@ -173,8 +196,16 @@ class Gateway:
             kernel_id=self.config.kernel_id,
             profile=self.config.profile,
             version=nbserve.__version__,
+            cpus=cpus,
         )
         return discovery.publish(record)
+
+    def _tell_cpus(self, cpus: tuple[int, ...]) -> None:
+        if not self._stop_asked.is_set():  # its record is about to go, or has gone
+            self._publish(cpus)
+
+    def _cpus_of_others(self) -> list[int]:
+        return [cpu for one in discovery.records() if one.id != self.config.id for cpu in one.cpus]
 
     def _catch_signals(self) -> None:
         loop = asyncio.get_running_loop()

@@ -86,13 +86,22 @@ class Inference:
     """Answers the exchanges of inference ports."""
 
     def __init__(
-        self, routes: Routes, bus: EventBus, recorder: Recorder, *, clock: Callable[[], float], development: bool
+        self,
+        routes: Routes,
+        bus: EventBus,
+        recorder: Recorder,
+        *,
+        clock: Callable[[], float],
+        development: bool,
+        profile: Callable[[Route, str], None] | None = None,
     ) -> None:
+        """`profile`: called before a request that is to be profiled is queued; None: that is not to be had."""
         self._routes = routes
         self._recorder = recorder
         self._recording = recorder.running
         self._bus = bus
         self._clock = clock
+        self._profile = profile
         self.development = development
         self._error_budget = ERROR_EVENTS_PER_S
         self._budget_at_s = 0.0
@@ -113,6 +122,8 @@ class Inference:
         item = RequestItem(exchange.content_type, request_id_of(exchange.request_id))
         if exchange.traceparent is not None and trace_id(exchange.traceparent):
             item.headers = {TRACEPARENT: exchange.traceparent}
+        if exchange.profile is not None and self._profile is not None and exchange.visitor.has_token:
+            self._profile(route, item.request_id)
         batcher = route.batcher
         prediction = Prediction(item, exchange.body, self._clock(), exchange, route, batcher, self)
         if self._recording:

@@ -18,6 +18,7 @@ from nbserve.errors import BadRequest, Forbidden, LoadError, MethodNotAllowed, N
 from nbserve.gateway.events import EventBus
 from nbserve.gateway.inference import check_name, request_id_of
 from nbserve.gateway.metrics_page import MetricsPage
+from nbserve.gateway.profiles import Profiles
 from nbserve.gateway.recorder import Recorder, pieces
 from nbserve.gateway.registry import Registry
 from nbserve.gateway.replies import JSON, encode_json, error_body, internal_error
@@ -56,6 +57,7 @@ class Services:
         *,
         registry: Registry,
         recorder: Recorder,
+        profiles: Profiles,
         bus: EventBus,
         metrics: MetricsPage,
         status: Callable[[], Awaitable[GatewayStatus]],
@@ -66,6 +68,7 @@ class Services:
     ) -> None:
         self.registry = registry
         self.recorder = recorder
+        self.profiles = profiles
         self.bus = bus
         self.metrics = metrics
         self.status = status
@@ -77,6 +80,10 @@ class Services:
 
 def make_app(services: Services, *, inference: bool, management: bool, metrics: bool) -> Application:
     """The routes of one port."""
+    from nbserve.gateway.debugging import FailureHandler, FailuresHandler, HoldHandler  # built on this module
+    from nbserve.gateway.numbers import NumbersHandler  # built on this module
+    from nbserve.gateway.profile_routes import ROUTES as PROFILE_ROUTES
+
     routes: list[tuple[str, type[RequestHandler]]] = [("/ping", PingHandler)]
     if management:
         routes += [
@@ -84,6 +91,11 @@ def make_app(services: Services, *, inference: bool, management: bool, metrics: 
             (r"/models/([^/]+)", ModelHandler),
             (r"/models/([^/]+)/rollback", RollbackHandler),
             (r"/models/([^/]+)/record", RecordHandler),
+            (r"/models/([^/]+)/numbers", NumbersHandler),
+            *PROFILE_ROUTES,
+            (r"/models/([^/]+)/failures", FailuresHandler),
+            (r"/models/([^/]+)/failures/([^/]+)", FailureHandler),
+            (r"/models/([^/]+)/workers/([^/]+)/hold", HoldHandler),
             (r"/models/([^/]+)/([^/]+)", ModelHandler),
             (r"/models/([^/]+)/([^/]+)/set-default", DefaultHandler),
             ("/status", StatusHandler),

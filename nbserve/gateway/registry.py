@@ -31,6 +31,7 @@ from nbserve.errors import (
 )
 from nbserve.gateway.autoscale import TICK_S, Autoscaler, Load
 from nbserve.gateway.cancellation import to_the_end
+from nbserve.gateway.failures import FailureStore
 from nbserve.gateway.inference import Route, check_name
 from nbserve.gateway.metrics_page import VersionView
 from nbserve.gateway.pool.floorplan import describe
@@ -63,6 +64,7 @@ class Registry:
     def __init__(self, surroundings: Surroundings, topology: Topology, *, grace_s: float) -> None:
         self.routes: dict[str, Route] = {}
         self._around = surroundings
+        self.failures = surroundings.failures or FailureStore()
         self._topology = topology
         self._grace_s = grace_s
         self._versions: dict[str, dict[str, ModelVersion]] = {}
@@ -366,6 +368,7 @@ class Registry:
             del versions[entry.version]
         if not versions:
             self._versions.pop(entry.name, None)
+            self.failures.forget(entry.name)
         self._rates.forget(entry.key)
 
     def _run(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -411,9 +414,13 @@ class Registry:
             f"{entry.name}: no worker is ready, version {entry.version} is {entry.state}", retry_after_s=1
         )
 
+    def is_default(self, entry: ModelVersion) -> bool:
+        """Whether requests that name no version go to it."""
+        return self._defaults.get(entry.name) is entry
+
     async def status(self, entry: ModelVersion) -> ModelStatus:
         """A snapshot of one version."""
-        status = await entry.status(default=self._defaults.get(entry.name) is entry)
+        status = await entry.status(default=self.is_default(entry))
         kept = self.kept(entry.name)
         status.kept = [one.version for one in kept]
         status.kept_bundles = [str(one.bundle_path) for one in kept]
@@ -465,6 +472,7 @@ class Registry:
         for entry in self._entries():
             if entry.state == "READY" and entry.pool is not None:
                 entry.pool.place(plans[entry.key])
+        self._around.placed(tuple(cpu for workers in plans.values() for worker in workers for cpu in worker.cores))
 
     def _plans(self, new: ModelVersion | None, replaced: ModelVersion | None) -> dict[str, list[WorkerPlan]]:
         demands, running = [], {}
@@ -473,7 +481,7 @@ class Registry:
                 demands.append(Demand(entry.key, entry.workers, entry.config.threads))
             if entry.state in ("LOADING", "READY") and entry.pool is not None:
                 running[entry.key] = [worker.plan for worker in entry.pool.workers]
-        return plan(self._topology, demands, running)
+        return plan(self._topology, demands, running, self._around.others())
 
     def _entries(self) -> Iterator[ModelVersion]:
         for versions in self._versions.values():

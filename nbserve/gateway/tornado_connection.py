@@ -189,6 +189,7 @@ class _Exchange(Exchange, HTTPMessageDelegate):
         self.content_type = headers.get("Content-Type", "")
         self.request_id = headers.get("X-Request-Id")
         self.traceparent = headers.get("traceparent")
+        self.profile = headers.get("X-Nbserve-Profile")
         self._headers = headers
         if start_line.version not in ("HTTP/1.0", "HTTP/1.1") or not start_line.path.isascii():
             self._refuse(malformed())

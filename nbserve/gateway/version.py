@@ -7,11 +7,12 @@ proven on the sample, warm-up batches seed the cost model, the other workers are
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -21,6 +22,7 @@ from nbserve.errors import ErrorInfo, LoadError, ProofError
 from nbserve.gateway.batcher import Batcher, Probe, QueueTotal
 from nbserve.gateway.cancellation import to_the_end
 from nbserve.gateway.cost import CostModel
+from nbserve.gateway.failures import Failures, FailureStore
 from nbserve.gateway.lifecycle import VERSION_MOVES, Lifecycle
 from nbserve.gateway.metrics import VersionStats
 from nbserve.gateway.metrics_page import VersionView
@@ -28,11 +30,11 @@ from nbserve.gateway.pool.memory import Usage
 from nbserve.gateway.pool.placement import WorkerPlan
 from nbserve.gateway.pool.supervisor import Pool, Worker
 from nbserve.gateway.pool.zygote import Zygotes
-from nbserve.wire.frames import Flag
+from nbserve.wire.frames import Buffer, Flag
 from nbserve.wire.management import Event, ModelStatus, VersionState
-from nbserve.wire.messages import WARMUP_REQUEST, AnswerItem, RequestItem
+from nbserve.wire.messages import WARMUP_REQUEST, AnswerItem, AnswerMeta, RequestItem
 
-__all__ = ["ModelVersion", "Surroundings"]
+__all__ = ["ModelVersion", "Surroundings", "Watch"]
 
 LOOK_EVERY_S = 5.0
 """At most so often workers are looked at for writes to their weights: some 20 ms of a core for each."""
@@ -41,7 +43,10 @@ SWEEP_BUDGET_S = 0.25
 
 
 class Surroundings(NamedTuple):
-    """What all versions of a gateway share. `base_url`: of the inference API. `clock`: monotonic seconds."""
+    """What all versions of a gateway share. `base_url`: of the inference API. `clock`: monotonic seconds.
+
+    `placed` tells other gateways which CPUs the workers have, `others` says which ones theirs have.
+    """
 
     runtime_dir: Path
     emit: Callable[[Event], None]
@@ -49,6 +54,16 @@ class Surroundings(NamedTuple):
     queue_total: QueueTotal
     clock: Callable[[], float] = time.monotonic
     zygotes: Zygotes | None = None
+    failures: FailureStore | None = None
+    placed: Callable[[tuple[int, ...]], None] = lambda cpus: None
+    others: Callable[[], Sequence[int]] = tuple
+
+
+class Watch(Protocol):
+    """Who hears of answers and of workers that go: the batcher, or a profile before it."""
+
+    def worker_gone(self, worker: Worker, reason: str) -> None: ...
+    def batch_answered(self, worker: Worker, batch_id: int, meta: AnswerMeta, bodies: Sequence[Buffer]) -> None: ...
 
 
 class ModelVersion:
@@ -72,8 +87,10 @@ class ModelVersion:
         self.task: asyncio.Task[None] | None = None
         self._warming: set[asyncio.Task[None]] = set()
         self.pool: Pool | None = None
+        self._listener: _WarmFirst | None = None
         self._around = surroundings
         self._looked_s = -LOOK_EVERY_S
+        self._measured: tuple[float, dict[int, Usage | None]] = (-math.inf, {})
         self._cost_model = CostModel()
         self.batcher = self._new_batcher()
 
@@ -96,13 +113,14 @@ class ModelVersion:
         began_s = time.monotonic()
         self.error = None
         self.batcher = self._new_batcher()
+        self._listener = _WarmFirst(self)
         self.pool = Pool(
             bundle_path=self.bundle.path,
             name=self.name,
             version=self.version,
             config=self.config,
             plans=plans,
-            listener=_WarmFirst(self),
+            listener=self._listener,
             emit=self._around.emit,
             runtime_dir=self._around.runtime_dir,
             zygotes=self._around.zygotes,
@@ -126,6 +144,11 @@ class ModelVersion:
     def emit(self, kind: Any, **fields: Any) -> None:
         """Emit an event of this version."""
         self._around.emit(Event(seq=0, at=0.0, kind=kind, model=self.name, version=self.version, **fields))
+
+    def watch(self, watch: Watch | None) -> None:
+        """Have answers and leaving workers pass by `watch`, which hands them to the batcher; None: not any more."""
+        if self._listener is not None:
+            self._listener.pass_by(watch or self.batcher)
 
     # -- warm-up and proof -------------------------------------------------------------------------------------------
 
@@ -227,7 +250,12 @@ class ModelVersion:
             stats=self.stats,
             clock=around.clock,
             total=around.queue_total,
+            failures=self._failures(),
         )
+
+    def _failures(self) -> Failures | None:
+        store = self._around.failures
+        return store.of(self.name, self.version, str(self.bundle.path), self.config) if store is not None else None
 
     def pool_failed(self, info: ErrorInfo) -> None:
         """The last worker was given up: what waits for one is answered."""
@@ -264,13 +292,22 @@ class ModelVersion:
             cost={"a_s": cost.a_s, "c_s": cost.c_s, "margin_s": cost.margin_s} if cost else {},
             stages_s=self.stages_s,
             proof=self.proof,
-            warnings=[_has_written(worker) for worker in self._workers if worker.weights_written_bytes],
+            warnings=[
+                *(_has_written(worker) for worker in self._workers if worker.weights_written_bytes),
+                *(self.pool.notices if self.pool else ()),
+            ],
             error=self.error,
         )
 
-    async def measure(self) -> dict[int, Usage | None]:
-        """What its workers use, by their ids; says so once of each that was found to write to shared weights."""
+    async def measure(self, max_age_s: float = 0.0) -> dict[int, Usage | None]:
+        """What its workers use, by their ids, as of `max_age_s` ago at most; in a thread.
+
+        Says so once of each that was found to write to shared weights.
+        """
         workers, now_s = self._workers, self._around.clock()
+        measured_s, usages = self._measured
+        if now_s - measured_s < max_age_s and usages.keys() == {worker.id for worker in workers}:
+            return usages
         looks = now_s - self._looked_s >= LOOK_EVERY_S
         if looks:
             self._looked_s = now_s
@@ -282,7 +319,9 @@ class ModelVersion:
         for worker, (_, written) in zip(workers, found, strict=True):
             if written is not None:
                 self._note_written(worker, written)
-        return {worker.id: usage for worker, (usage, _) in zip(workers, found, strict=True)}
+        usages = {worker.id: usage for worker, (usage, _) in zip(workers, found, strict=True)}
+        self._measured = now_s, usages
+        return usages
 
     def _note_written(self, worker: Worker, written_bytes: int) -> None:
         before, worker.weights_written_bytes = worker.weights_written_bytes, written_bytes
@@ -312,10 +351,14 @@ class _WarmFirst:
 
     def __init__(self, version: ModelVersion) -> None:
         self._version = version
-        self.worker_gone = version.batcher.worker_gone
-        self.batch_answered = version.batcher.batch_answered
         self.batch_lost = version.batcher.batch_lost
         self.pool_failed = version.pool_failed
+        self.pass_by(version.batcher)
+
+    def pass_by(self, watch: Watch) -> None:
+        """Who hears of answers and of workers that go; set anew for a profile, so that it costs nothing without."""
+        self.worker_gone = watch.worker_gone
+        self.batch_answered = watch.batch_answered
 
     def worker_ready(self, worker: Worker) -> None:
         """READY: freshly loaded, restarted, or resumed."""

@@ -157,7 +157,7 @@ def endpoint(served: Served, bodies: Sequence[Body], headers: Mapping[str, str] 
         served.name,
         f"{client.url}/predictions/{path}",
         "POST",
-        tuple(bodies) or (_sample(model),),
+        tuple(bodies) or (sample_body(model),),
         sent | dict(headers or {}),
         served=served,
         model=model,
@@ -200,7 +200,8 @@ def body_of_value(value: object, content_type: str = "") -> Body:
     return Body(content, content_type or kind)
 
 
-def _sample(model: ModelStatus) -> Body:
+def sample_body(model: ModelStatus) -> Body:
+    """The request that an endpoint was served with. Raises UsageError where it was served without."""
     sample = read_sample(model.bundle)
     if sample is None:
         raise UsageError(

@@ -5,6 +5,7 @@ Called by `Endpoint`'s reprs. HTML follows the front end's theme through its --j
 
 from __future__ import annotations
 
+import base64
 import html
 import json
 import shlex
@@ -17,9 +18,12 @@ from pathlib import Path
 
 from nbserve.discovery import home
 from nbserve.errors import BundleError
+from nbserve.explained_html import graph_html
 from nbserve.explanation import Entry, explanation, read_sample, shared_bytes
+from nbserve.notebook.picture import Picture, draw
 from nbserve.tables import entry_size, memory_line, proof_line
 from nbserve.wire.management import GatewayStatus, ModelStatus
+from nbserve.wire.numbers import Numbers
 
 __all__ = ["Card", "as_html", "as_text", "build", "curl_snippet", "python_snippet"]
 
@@ -40,6 +44,9 @@ class Card:
     curl: str
     python: str
     error: list[str] = field(default_factory=list)
+    picture: Picture | None = None
+    graph: str = ""
+    """What was captured, as SVG."""
 
 
 def as_text(card: Card) -> str:
@@ -63,9 +70,10 @@ def as_html(card: Card) -> str:
     workers = _table(("worker", "state", "process", "cores"), card.workers)
     rows = [(entry.name, entry.how, entry.where, entry_size(entry)) for entry in card.entries]
     captured = _details(f"captured: {len(rows)}", _table(("name", "how", "from", "size"), rows)) if rows else ""
+    captured += _details("who needs what", card.graph) if card.graph else ""
     return (
         f'<div class="nbserve-card">{_STYLE}<div class="nbserve-title">{_e(card.title)}</div>'
-        f"<div><code>{_e(card.url)}</code></div>{facts}{warnings}{errors}{workers}{captured}"
+        f"<div><code>{_e(card.url)}</code></div>{facts}{warnings}{errors}{_image(card.picture)}{workers}{captured}"
         f"{_details('curl', f'<pre>{_e(card.curl)}</pre>')}{_details('Python', f'<pre>{_e(card.python)}</pre>')}</div>"
     )
 
@@ -98,13 +106,14 @@ def python_snippet(model: ModelStatus, reference: str) -> str:
     )
 
 
-def build(model: ModelStatus, gateway: GatewayStatus | None) -> Card:
+def build(model: ModelStatus, gateway: GatewayStatus | None, numbers: Numbers | None = None) -> Card:
     """Read the bundle for what was captured, and find out how the endpoint is named without doubt."""
     entries: list[Entry] = []
     warnings: list[str] = []
+    graph = ""
     with suppress(BundleError):
-        explained = explanation(model)
-        entries, warnings = explained.entries, explained.warnings
+        explained = explanation(model, compare=False)
+        entries, warnings, graph = explained.entries, explained.warnings, graph_html(explained)
     available = gateway.memory.get("available_bytes", 0) if gateway else 0
     lines = [("memory", memory_line(model.config.workers, shared_bytes(Path(model.bundle)), available))]
     if model.state == "READY":
@@ -125,8 +134,10 @@ def build(model: ModelStatus, gateway: GatewayStatus | None) -> Card:
         ],
         entries=entries,
         warnings=warnings,
+        graph=graph,
         curl=curl_snippet(model, reference),
         python=python_snippet(model, reference),
+        picture=draw(model, gateway.placement.get("cores", []) if gateway else [], numbers),
         error=[f"{model.error.type}: {model.error.message}", *model.error.traceback] if model.error else [],
     )
 
@@ -177,6 +188,14 @@ def _details(summary: str, content: str) -> str:
     return f"<details><summary>{_e(summary)}</summary>{content}</details>"
 
 
+def _image(picture: Picture | None) -> str:
+    """As an image: no page's style reaches into it, and its text is none of the page's."""
+    if picture is None:
+        return ""
+    source = base64.b64encode(picture.svg.encode()).decode()
+    return f'<img src="data:image/svg+xml;base64,{source}" alt="{_e(picture.description)}">'
+
+
 def _e(text: str) -> str:
     return html.escape(text)
 
@@ -189,5 +208,6 @@ _STYLE = """<style>
 .nbserve-card .nbserve-warning { color: var(--jp-warn-color0, #b36b00); }
 .nbserve-card pre { color: inherit; background: var(--jp-layout-color2, #8881); padding: 6px; margin: 4px 0;
   white-space: pre-wrap; overflow-wrap: anywhere; }
+.nbserve-card img { display: block; max-width: 100%; margin: 8px 0; background: none; }
 .nbserve-card table { margin: 6px 0; } .nbserve-card td, .nbserve-card th { text-align: left; padding: 1px 10px 1px 0; }
 </style>"""

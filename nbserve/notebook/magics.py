@@ -13,10 +13,12 @@ from typing import Any
 
 import click
 
+from nbserve.capture.cells import Cells
 from nbserve.config import ModelConfig
 from nbserve.endpoint import Endpoint, Secret
 from nbserve.errors import UsageError
 from nbserve.explanation import Explanation
+from nbserve.failures import find_failure
 from nbserve.notebook.board import Board
 from nbserve.notebook.body import pick_handler, run_body
 from nbserve.notebook.completion import make_matcher
@@ -30,12 +32,12 @@ from nbserve.tables import log_lines, status, to_text
 from nbserve.verbs import VERBS, Verb, command, invoke
 from nbserve.wire.management import GatewayStatus, ModelStatus
 
-__all__ = ["Report", "load", "unload"]
+__all__ = ["Report", "extension_of", "load", "unload"]
 
 _EXTENSION = "_nbserve_extension"
 _GATEWAY = "_nbserve_gateway"
 """Attributes of the shell; the gateway's outlives `%unload_ext`, as the gateway does."""
-_STAGED = {"export": "exported", "record": "recorded"}
+_STAGED = {"export": "exported", "record": "recorded", "profile": "profiled"}
 """Verbs that say what they are doing, and the word for its end."""
 _CELL_EXAMPLE = """\b
 Examples:
@@ -50,6 +52,13 @@ def load(ip: Any) -> None:
         extension = _Extension(ip)
         extension.start()
         setattr(ip, _EXTENSION, extension)
+
+
+def extension_of(ip: Any) -> _Extension:
+    """The extension of a shell, loaded where it was not."""
+    load(ip)
+    extension: _Extension = getattr(ip, _EXTENSION)
+    return extension
 
 
 def unload(ip: Any) -> None:
@@ -71,6 +80,20 @@ class Report:
         return self._text
 
 
+class StatusReport(Report):
+    """The status of one endpoint: its table, and where a notebook can show it, its dashboard."""
+
+    def __init__(self, data: ModelStatus, text: str, endpoint: Endpoint) -> None:
+        super().__init__(data, text)
+        self._endpoint = endpoint
+
+    def _repr_html_(self) -> str:
+        return self._endpoint._repr_html_()
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        return self._endpoint._repr_mimebundle_(include, exclude)
+
+
 class _Extension:
     def __init__(self, ip: Any) -> None:
         self._ip = ip
@@ -83,6 +106,16 @@ class _Extension:
         self._names: list[str] = []
         self._matcher = make_matcher(self._completed(), lambda: self._names)
         self._magics: list[tuple[str, str]] = []
+
+    @property
+    def sources(self) -> dict[str, tuple[str, Any]]:
+        """What the notebook serves; see Serving."""
+        return self._serving.sources
+
+    @property
+    def cells(self) -> Cells:
+        """What ran in this notebook."""
+        return self._history.cells
 
     def start(self) -> None:
         self._history.start()
@@ -144,6 +177,7 @@ class _Extension:
         return lambda line: self._do(self._verbs[name], line)
 
     def _do(self, verb: Verb, line: str) -> Any:
+        __tracebackhide__ = True
         params = _parse(self._commands[verb.name], line, target_is_expression=verb.name == "serve")
         if params is None:
             return None
@@ -153,6 +187,8 @@ class _Extension:
             return self._own_gateway(params["port"])
         if verb.name == "bench":
             params["data"] = self._bench_data(params["data"], params["content_type"])
+        if verb.name == "replay":
+            return self._replay(**params)
         if verb.name in _STAGED:
             return self._staged(verb, params)
         data = invoke(verb, self._gateways, params)
@@ -162,9 +198,20 @@ class _Extension:
             return _print_stream(data)
         if params.get("as_json"):
             return _without_tokens(data)
+        if isinstance(data, ModelStatus) and verb.name == "status":
+            return StatusReport(data, to_text(verb.show(data)), self._endpoint(params))
         if hasattr(data, "_repr_html_"):
             return data
         return Report(data, to_text(verb.show(data)))
+
+    def _endpoint(self, params: dict[str, Any]) -> Endpoint:
+        return Endpoint.find(params["name"], gateway=params["gateway"], version=params["version"])
+
+    def _replay(self, word: str, gateway: str, **options: Any) -> Any:
+        from nbserve.notebook.replay import replay_here
+
+        __tracebackhide__ = True
+        return replay_here(*find_failure(self._gateways, word, gateway=gateway), **options)
 
     def _staged(self, verb: Verb, params: dict[str, Any]) -> Any:
         """As the serving cell does: one line that says which stage it is at."""
@@ -175,6 +222,8 @@ class _Extension:
             board.done(f"not {_STAGED[verb.name]}")
             raise
         board.done(_STAGED[verb.name])
+        if hasattr(data, "_repr_html_") and not params["as_json"]:
+            return data
         return _without_tokens(data) if params["as_json"] else Report(data, to_text(verb.show(data)))
 
     def _bench_data(self, text: str | None, content_type: str) -> Any:

@@ -6,7 +6,8 @@ Called by `magics.py`. Ctrl-C at any point leaves what was there before: an olde
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from nbserve.config import ModelConfig
 from nbserve.discovery import home
 from nbserve.endpoint import Endpoint
 from nbserve.errors import ErrorInfo, LoadError, NbserveError, NotFound, UsageError
-from nbserve.explanation import shared_bytes
+from nbserve.explanation import remember, shared_bytes
 from nbserve.notebook.board import Board
 from nbserve.notebook.follower import Follower
 from nbserve.notebook.history import History
@@ -61,6 +62,8 @@ class Serving:
         self._boards: dict[tuple[str, str], Board] = {}
         self._follower = Follower(self._on_event)
         self.gateway = gateway
+        self.sources: dict[str, tuple[str, Any]] = {}
+        """Endpoint -> the notebook's name of what it serves ("" where it has none), and that object: for a replay."""
 
     def close(self) -> None:
         """Follow no more; endpoints keep serving."""
@@ -75,6 +78,8 @@ class Serving:
         board = Board(self._ip, asked.name)
         try:
             bundle = self._bundle(asked, board)
+            self.sources[asked.name] = _name_of(asked.target, self._ip.user_ns), asked.target
+            self._remember(asked, bundle)
             board.stage("gateway")
             client = self.gateway.client(detach=asked.detach)
             before = client.status()
@@ -112,7 +117,7 @@ class Serving:
             if asked.has_sample:
                 raise UsageError("a bundle has its own sample; --sample is for objects of the notebook")
             return folder
-        from nbserve.capture import capture, run_sample
+        from nbserve.capture import capture, imported_meanwhile, run_sample
 
         board.stage("capture")
         captured = capture(
@@ -122,20 +127,44 @@ class Serving:
             cells=self._history.cells,
             sample=asked.sample,
         )
-        sample = None
-        if asked.has_sample:
-            board.stage("sample")
-            sample = run_sample(
-                captured.target,
-                captured.kind,
-                asked.sample,
-                name=asked.name,
-                values=captured.values,
-                warn=captured.warnings.append,
-                locate=self._history.cells.locate,
-            )
         board.stage("write")
-        return captured.write(home() / "bundles", sample).path
+        with captured.draft(home() / "bundles") as draft:  # before the sample runs: it may change values in place
+            sample = None
+            if asked.has_sample:
+                board.stage("sample")
+                with imported_meanwhile(asked.name) as roots:
+                    sample = run_sample(
+                        captured.target,
+                        captured.kind,
+                        asked.sample,
+                        name=asked.name,
+                        values=captured.values,
+                        warn=captured.warnings.append,
+                        locate=self._history.cells.locate,
+                    )
+                captured.note_imports(roots)
+                captured.note_changes(draft)
+            return captured.finish(draft, sample).path
+
+    def _remember(self, asked: Asked, bundle: Path) -> None:
+        """For `explain`: what is served can be compared with what is live."""
+        if isinstance(asked.target, (str, Path)):
+            return
+        from nbserve.capture import Snapshot
+
+        name, target = self.sources[asked.name]
+        namespace = self._ip.user_ns
+        remember(
+            asked.name,
+            Snapshot(
+                bundle,
+                time.time(),
+                lambda: namespace.get(name, target),
+                namespace,
+                self._history.cells,
+                asked.sample,
+            ),
+        )
 
     def _register(self, client: Client, asked: Asked, bundle: Path, board: Board) -> ModelStatus:
         def register() -> ModelStatus:
@@ -169,6 +198,14 @@ class Serving:
         board = self._boards.get((event.model, event.version)) or self._loading.get(event.model)
         if board is not None:
             board.event(event)
+
+
+def _name_of(target: Any, namespace: Mapping[str, Any]) -> str:
+    """How the notebook calls an object now: what is bound to that name later is what will be replayed."""
+    own = str(getattr(target, "__name__", ""))
+    if namespace.get(own) is target:
+        return own
+    return next((name for name, value in namespace.items() if value is target and not name.startswith("_")), "")
 
 
 def _bundles_in_use() -> list[Path]:

@@ -77,6 +77,9 @@ class Kind(IntEnum):
     RELEASE = 10  # w: nothing looks at the bodies of this batch any more, which lie in the arena
     LOAD = 11  # g: initialize the handler of a bundle; meta = Load
     PLACE = 12  # g: run on other cores, with another number of threads, from now on; meta = Place
+    PROFILE = 13  # g: profile batches from now on, or stop; meta = wire.profile.Profile; only if HELLO said `profile`
+    PROFILED = 14  # w: a profile has ended; meta = wire.profile.Profiled
+    NOTICE = 15  # w: something that the user should know of this handler; meta = Notice
 
 
 class Flag(IntFlag):

@@ -53,6 +53,8 @@ class WorkerStatus(msgspec.Struct, kw_only=True):
     """Unix time."""
     start: str = ""
     """How: "forked", "spawned", or "spawned: REASON"."""
+    held: bool = False
+    """Somebody looks inside (`attach`): it gets no requests, or ones without a time limit."""
     restarts: int = 0
     batches: int = 0
     rss_bytes: int | None = None

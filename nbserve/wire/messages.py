@@ -19,6 +19,7 @@ __all__ = [
     "Hello",
     "Load",
     "MetricDelta",
+    "Notice",
     "Place",
     "Ready",
     "RequestItem",
@@ -31,12 +32,16 @@ WARMUP_REQUEST = "warmup"
 
 
 class Hello(msgspec.Struct):
-    """HELLO, first frame of the worker; the gateway answers with its own. `memfd`: it can read the arena."""
+    """HELLO, first frame of the worker; the gateway answers with its own.
+
+    memfd: it can read the arena. profile: it takes PROFILE.
+    """
 
     versions: list[int]
     software: str = ""
     pid: int = 0
     memfd: bool = False
+    profile: bool = False
 
 
 class Load(msgspec.Struct):
@@ -50,6 +55,8 @@ class Load(msgspec.Struct):
     cores: list[int]
     device: str = "cpu"
     isolate: bool = True
+    compare: bool = False
+    """Compare the values that it rebuilds with what they were in the notebook."""
 
 
 class Place(msgspec.Struct):
@@ -79,6 +86,12 @@ class Ready(msgspec.Struct):
     device: str = "cpu"
     device_memory: DeviceMemory | None = None
     """None on a CPU."""
+
+
+class Notice(msgspec.Struct):
+    """NOTICE: something that the worker found out about the handler while it serves, in a sentence."""
+
+    text: str
 
 
 class RequestItem(msgspec.Struct, array_like=True):

@@ -56,10 +56,11 @@ class Exited(msgspec.Struct, tag=True):
 
 
 class Refused(msgspec.Struct, tag=True):
-    """No fork, and why. id 0: none will ever be made, the zygote ends."""
+    """No fork, and why. id 0: none will ever be made, the zygote ends; `name` is the import at fault, if it is one."""
 
     id: int
     reason: str
+    name: str = ""
 
 
 Message = Preload | Preloaded | Fork | Forked | Exited | Refused

@@ -36,7 +36,7 @@ def _offer_memory() -> None:
         Path("/proc/self/oom_score_adj").write_text("500")
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """glibc gives freed memory back to the system at once, and takes it anew, page by page, for the next batch: eight
     bodies of 600 KB cost 147 us each, 15 us where it stays. Other C libraries do without."""
     libc = ctypes.CDLL(None)
@@ -68,7 +68,7 @@ def main(argv: list[str]) -> None:
     """Run until the data stream ends or Jupyter shuts the kernel down."""
     _pin()
     _offer_memory()
-    _keep_freed_memory()
+    keep_freed_memory()
     _watch_gateway()
     from ipykernel.kernelapp import IPKernelApp
     from tornado.ioloop import IOLoop

@@ -16,7 +16,7 @@ import sys
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import psutil
 
@@ -25,12 +25,16 @@ from nbserve.pipeline import Answer, DeviceLost, Item, Outcome
 from nbserve.tracebacks import describe
 from nbserve.wire.arena import ArenaView
 from nbserve.wire.frames import VERSION, Flag, Frame, Kind, decode_meta, encode_meta
-from nbserve.wire.messages import AnswerItem, AnswerMeta, Hello, Load, Place, RequestItem, Timings
+from nbserve.wire.messages import AnswerItem, AnswerMeta, Hello, Load, Notice, Place, RequestItem, Timings
 from nbserve.wire.statuspage import StatusPage
 from nbserve.worker.device import DeviceMeter
+from nbserve.worker.drift import Looks
 from nbserve.worker.guard import Cancelled, Guard
 from nbserve.worker.session import Session, move_threads, seed_everything, set_threads
 from nbserve.worker.stream import DataStream
+
+if TYPE_CHECKING:
+    from nbserve.worker.profiler import Profiler
 
 __all__ = ["WorkerLoop"]
 
@@ -51,6 +55,8 @@ class WorkerLoop:
         self._last_words_fd = last_words_fd
         self._guard = Guard(page)
         self._session: Session | None = None
+        self._profiler: Profiler | None = None
+        self._looks: Looks | None = None
         self._device = DeviceMeter("cpu")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: dict[int, asyncio.Task[None]] = {}  # of coroutine handlers, by batch
@@ -69,6 +75,7 @@ class WorkerLoop:
             Kind.CANCEL: self._on_cancel,
             Kind.DRAIN: self._on_drain,
             Kind.PLACE: self._on_place,
+            Kind.PROFILE: self._on_profile,
         }
 
     @classmethod
@@ -86,7 +93,8 @@ class WorkerLoop:
         events = self._app.shell.events
         events.register("pre_execute", lambda: self._send(Frame(Kind.PAUSED)))
         events.register("post_execute", lambda: self._send(Frame(Kind.RESUMED)))
-        self._send(Frame(Kind.HELLO, meta=encode_meta(Hello([VERSION], "nbserve-python", os.getpid(), memfd=True))))
+        hello = Hello([VERSION], "nbserve-python", os.getpid(), memfd=True, profile=True)
+        self._send(Frame(Kind.HELLO, meta=encode_meta(hello)))
         self._loop.add_reader(self._stream.sock, self._on_readable)
 
     # -- frames in ---------------------------------------------------------------------------------------------------
@@ -187,7 +195,10 @@ class WorkerLoop:
         self._mark_prints(frame.batch_id, [item.request_id for item in items])
         if _is_seeded(frame):
             seed_everything(0)
-        session.pipeline.set_on_stage(partial(self._page.set_progress, frame.batch_id))
+        on_stage: Callable[[str], None] = partial(self._page.set_progress, frame.batch_id)
+        if self._profiler is not None:
+            on_stage = self._profiler.begin(frame.batch_id, items, on_stage)
+        session.pipeline.set_on_stage(on_stage)
 
     def _on_cancel(self, frame: Frame) -> None:
         """For coroutine handlers; a plain handler's batch is over by the time this frame is read."""
@@ -198,6 +209,27 @@ class WorkerLoop:
         place = decode_meta(frame.meta, Place)
         move_threads(place.cores)
         set_threads(place.threads)
+
+    def _on_profile(self, frame: Frame) -> None:
+        """Begin a profile, or end the one that goes on."""
+        from nbserve.wire.profile import Profile
+        from nbserve.worker.profiler import Profiler
+
+        asked = decode_meta(frame.meta, Profile)
+        going_on = self._profiler
+        if going_on is not None and (going_on.asked.id == asked.id or not asked.stop):
+            going_on.stop()
+        if asked.stop:
+            return
+        assert self._loop is not None
+        if self._session is None:
+            raise WireError("PROFILE before READY")
+        device = self._session.pipeline.context.device
+        self._profiler = Profiler(asked, device=device, loop=self._loop, send=self._send, over=self._forget_profile)
+        self._profiler.start()
+
+    def _forget_profile(self) -> None:
+        self._profiler = None
 
     def _on_drain(self, frame: Frame) -> None:
         self._drains = True
@@ -227,7 +259,16 @@ class WorkerLoop:
         ready = self._session.ready()
         self._device = DeviceMeter(ready.device)
         self._page.set_progress(0, "idle")
+        pipeline = self._session.pipeline
+        inside = {"handler": pipeline.handler, "context": pipeline.context}  # for who looks in by a console
+        self._app.shell.push(inside, interactive=False)
         self._send(Frame(Kind.READY, batch_id=batch_id, meta=encode_meta(ready)))
+        assert self._loop is not None
+        self._looks = Looks(self._session.drift, self._loop, busy=lambda: bool(self._tasks), say=self._notice)
+
+    def _notice(self, text: str) -> None:
+        if not self._has_left:
+            self._send(Frame(Kind.NOTICE, meta=encode_meta(Notice(text))))
 
     def _send_failed(self, batch_id: int, exc: BaseException, stage: str) -> None:
         locate = self._session.locate if self._session is not None else _locate_nothing
@@ -254,6 +295,10 @@ class WorkerLoop:
         self._send(Frame(Kind.ANSWER, batch_id=batch_id, meta=encode_meta(meta), bodies=bodies))
         # Only now: a batch that ran and was not answered must not look as if it had never begun.
         self._page.set_progress(0, "idle")
+        if self._profiler is not None:
+            self._profiler.end(batch_id, bodies)
+        if self._looks is not None:
+            self._looks.answered()
 
     def _interrupted(self, exc: BaseException, count: int) -> Outcome:
         """User code that ended by something that is no Exception: the time limit, or its own exit()."""

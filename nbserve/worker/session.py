@@ -14,11 +14,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from nbserve.bundle import Bundle
+from nbserve.bundle.rebuilt import check_rebuilt
 from nbserve.handler import Context
 from nbserve.pipeline import Pipeline
 from nbserve.wire.codec import decode_row, shape_of
 from nbserve.wire.messages import Load, Ready
 from nbserve.worker.device import device_memory
+from nbserve.worker.drift import Drift
 
 __all__ = ["Session", "move_threads", "seed_everything", "set_threads"]
 
@@ -34,6 +36,8 @@ class Session:
         self._began = self._stage_began = time.perf_counter()
         self.bundle = Bundle.open(load.bundle)
         self.locate = self.bundle.locate
+        self.compared = 0
+        """How many things were found to be as they were in the notebook."""
 
     def load(self) -> Awaitable[Any] | None:
         """Import the handler, read its values, run its `initialize`; a coroutine of that is returned to be awaited."""
@@ -41,6 +45,8 @@ class Session:
         self._enter("import")
         set_threads(load.threads)
         loaded = self.bundle.load(on_stage=self._enter, device=expected_device(load.device))
+        if load.compare:
+            self.compared = check_rebuilt(self.bundle.path, vars(loaded.module))
         set_threads(load.threads)  # again: importing torch or numpy may have come only now
         context = Context(
             name=load.name,
@@ -50,6 +56,7 @@ class Session:
             worker=load.worker,
             model_dir=str(self.bundle.path),
         )
+        self.drift = Drift(self.bundle, loaded.module)
         self.pipeline = Pipeline(
             loaded.handler,
             context,

@@ -3,7 +3,9 @@
 Started by gateway/pool/zygote.py, which hands over one end of a socket (NBSERVE_ZYGOTE_FD) and speaks wire/zygote.py.
 Imports ipykernel, the worker, and third-party distributions that the bundle names: never the user's own modules, and
 nothing is called. A child of a process with threads may hang in its first parallel region (libgomp: pytorch issues
-17199 and 41197), so the zygote has one thread or does not fork, and says why.
+17199 and 41197), so the zygote has one thread or does not fork, and says which import is at fault.
+
+Importing is work of a second or more that nobody's requests should feel, so it is done at a lower priority.
 """
 
 from __future__ import annotations
@@ -18,8 +20,9 @@ import select
 import signal
 import socket
 import sys
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
@@ -50,8 +53,16 @@ USED_WITH = {"numpy": "numpy.random", "torch": "nbserve.bundle.weights"}
 _DISTRIBUTION = re.compile(r"[A-Za-z0-9][\w.-]*")
 
 
+PRELOAD_NICE = 5
+"""Of the thread that imports: a third of the share of a process that serves, and it is preempted at once."""
+
+
 class CannotFork(Exception):
-    """The reason, in words."""
+    """The reason, in words. name: of the import at fault, "" where it is none."""
+
+    def __init__(self, reason: str, name: str = "") -> None:
+        super().__init__(reason)
+        self.name = name
 
 
 class Job(NamedTuple):
@@ -71,9 +82,10 @@ def main() -> None:
         del sys.path[0]  # the working directory: the user's own modules are there
     gc.disable()  # a collection would leave holes in pages that children share
     try:
-        _send(sock, _preload(sock))
+        _send(sock, _at_lower_priority(lambda: _preload(sock)))
+        _check(sock, "the end of preloading", known=1)
     except CannotFork as exc:
-        _send(sock, Refused(0, str(exc)))
+        _send(sock, Refused(0, str(exc), exc.name))
         return
     except EndOfFile:
         return
@@ -83,6 +95,34 @@ def main() -> None:
 
 
 # -- preload -----------------------------------------------------------------------------------------------------------
+
+
+def _at_lower_priority(work: Callable[[], Preloaded]) -> Preloaded:
+    """In a thread, as a process could not go back to its own priority without rights; its end leaves this one alone.
+
+    Where the kernel shares the processor out by session, that of the zygote gives way, too; workers make their own.
+    """
+    with contextlib.suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(PRELOAD_NICE))
+    found: list[Preloaded | Exception] = []
+    own: list[int] = []
+
+    def run() -> None:
+        own.append(threading.get_native_id())
+        try:
+            os.setpriority(os.PRIO_PROCESS, own[0], PRELOAD_NICE)
+            found.append(work())
+        except Exception as exc:  # raised below
+            found.append(exc)
+
+    thread = threading.Thread(target=run, name="preload")
+    thread.start()
+    thread.join()
+    while Path(f"/proc/self/task/{own[0]}").exists():  # it has said goodbye to Python, the kernel follows
+        time.sleep(0.001)
+    if isinstance(found[0], Exception):
+        raise found[0]
+    return found[0]
 
 
 def _preload(sock: socket.socket) -> Preloaded:
@@ -99,7 +139,7 @@ def _preload(sock: socket.socket) -> Preloaded:
             skipped[name] = why
         else:
             loaded.append(name)
-        _check(sock, f"importing {name.partition(':')[0]}")
+        _check(sock, f"importing {name.partition(':')[0]}", name)
     for library, module in USED_WITH.items():
         if library in sys.modules:
             importlib.import_module(module)
@@ -141,15 +181,16 @@ def _lies_in(origin: str | None, home: str) -> bool:
     return origin is not None and Path(os.path.realpath(origin)).is_relative_to(home)
 
 
-def _check(sock: socket.socket, what: str) -> None:
-    """Raises CannotFork where a child could not use what this process holds."""
-    if (threads := _threads()) > 1:
-        raise CannotFork(f"{what} started {threads - 1} thread{'s' if threads > 2 else ''}")
+def _check(sock: socket.socket, what: str, name: str = "", *, known: int = 2) -> None:
+    """Raises CannotFork where a child could not use what this process holds. known: threads that end before the fork,
+    and the main one."""
+    if (threads := _threads() - known) > 0:
+        raise CannotFork(f"{what} started {threads} thread{'s' if threads > 1 else ''}", name)
     for fd in os.listdir("/proc/self/fd"):
         with contextlib.suppress(FileNotFoundError):  # the listing's own
             target = os.readlink(f"/proc/self/fd/{fd}")
             if int(fd) > 2 and int(fd) != sock.fileno():
-                raise CannotFork(f"{what} left {target} open")
+                raise CannotFork(f"{what} left {target} open", name)
 
 
 def _threads() -> int:

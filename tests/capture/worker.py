@@ -23,7 +23,7 @@ def serve(bundle: str, questions: list[list[str]], trace: bool = True) -> dict[s
 
     handler = str(Path(bundle) / "handler.py")
     lines = _Lines(handler)
-    load = Load(bundle=bundle, name="x", version="1", worker=0, threads=1, cores=[], device="cpu")
+    load = Load(bundle=bundle, name="x", version="1", worker=0, threads=1, cores=[], device="cpu", compare=True)
     session = Session(load, lambda _stage: None)
     if trace:
         sys.settrace(lines.trace)

@@ -44,6 +44,26 @@ def test_it_is_found_while_it_runs_and_not_afterwards() -> None:
     assert not [one for one in discovery.records() if one.pid == pid]
 
 
+BOUND = """
+import os
+from tests.unit.gateway.running import running
+allowed = sorted(os.sched_getaffinity(0))
+os.sched_setaffinity(0, allowed[:1])  # as libgomp does to the main thread
+with running() as gateway:
+    print(allowed == sorted(os.sched_getaffinity(gateway.process.pid)))
+"""
+
+
+@pytest.mark.parametrize(("binding", "is_whole"), [("true", True), ("false", False)])
+def test_a_gateway_has_all_cores_where_openmp_has_bound_the_notebook(binding: str, is_whole: bool) -> None:
+    """Without a binding one core is what somebody wanted (taskset), and stays."""
+    environment = os.environ | {"OMP_PROC_BIND": binding}
+    done = subprocess.run(
+        [sys.executable, "-c", BOUND], env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.split() == [str(is_whole or len(os.sched_getaffinity(0)) == 1)]
+
+
 def test_the_port_of_last_time_is_taken_again_if_it_can_be() -> None:
     with running() as first:
         port = first.port

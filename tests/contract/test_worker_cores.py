@@ -9,13 +9,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
+
+from nbserve import discovery
 from nbserve.config import ModelConfig
 from nbserve.errors import ErrorInfo
 from nbserve.gateway.pool.cgroup import cpu_list
 from nbserve.gateway.pool.placement import WorkerPlan
 from nbserve.gateway.pool.supervisor import Pool, Worker
+from nbserve.gateway.pool.topology import read_topology
 from nbserve.wire.frames import Buffer
 from nbserve.wire.messages import AnswerMeta, RequestItem
+from tests.unit.gateway.running import running
 
 DEADLINE_S = 60.0
 SAMPLES = 60
@@ -163,3 +168,27 @@ def test_no_thread_of_a_worker_runs_off_its_cores(make_bundle: Any, short_tmp: C
         assert load.bodies == {b"2"}, "as many threads as planned, though there is one core"
 
     asyncio.run(main())
+
+
+def test_two_gateways_take_different_cores(
+    make_bundle: Callable[[str], Path], short_tmp: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two notebooks on one machine: pinned to the same first core they would share it while the others are idle."""
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(short_tmp()))
+    bundle = make_bundle(
+        """
+        class H:
+            def inference(self, batch):
+                return batch
+        """
+    )
+    with running() as one, running() as other:
+        taken = []
+        for gateway in (one, other):
+            gateway.client.register(str(bundle), name="m", config=ModelConfig(threads=1))
+            [worker] = gateway.client.model("m").workers
+            taken.append(worker.cores)
+        topology = read_topology()
+        assert set(taken[0]).isdisjoint(taken[1]) or topology.is_quota_bound or len(topology.cores) == 1
+        one.client.unregister("m")
+        assert sorted(cpu for record in discovery.records() for cpu in record.cpus) == sorted(taken[1])

@@ -18,7 +18,6 @@ import pytest
 from jupyter_client.manager import AsyncKernelManager
 
 from nbserve.bundle import Bundle
-from nbserve.capture.modules import packages
 from nbserve.config import ModelConfig
 from nbserve.errors import LoadError
 from nbserve.gateway.pool import zygote as zygote_module
@@ -354,18 +353,16 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
         (info / "RECORD").write_text(f"{name}.py,,\n{name}-1.0.dist-info/METADATA,,\n")
         (site / f"{name}.py").write_text(source)
-        packages.cache_clear()
 
     yield install
-    packages.cache_clear()
 
 
-def using(module: str) -> str:
+def using(*modules: str) -> str:
     return f"""
-    import {module}
+    import {", ".join(modules)}
     class H:
         def inference(self, batch):
-            return [[x, {module}.__name__] for x in batch]
+            return [[x, *(module.__name__ for module in ({", ".join(modules)},))] for x in batch]
     """
 
 
@@ -375,18 +372,40 @@ SLEEPER = "threading.Thread(target=time.sleep, args=(3600,), daemon=True).start(
 
 @pytest.mark.parametrize(
     ("deed", "reason"),
-    [
-        (SLEEPER, "importing odd_one started 1 thread"),
-        ("kept = os.open('/dev/zero', os.O_RDONLY)", "importing odd_one left /dev/zero open"),
-        ("os._exit(3)", "the zygote ended with code 3 while it imported"),
-    ],
-    ids=["thread", "file", "exit"],
+    [(SLEEPER, "started 1 thread"), ("kept = os.open('/dev/zero', os.O_RDONLY)", "left /dev/zero open")],
+    ids=["thread", "file"],
 )
-def test_a_preload_that_is_not_safe_to_fork_is_spawned_and_says_why(
-    make_bundle: Any, runtime: Path, installed: Callable[[str, str], None], deed: str, reason: str
+def test_an_import_that_is_not_safe_to_fork_is_left_to_the_workers(
+    make_bundle: Any,
+    runtime: Path,
+    installed: Callable[[str, str], None],
+    caplog: pytest.LogCaptureFixture,
+    deed: str,
+    reason: str,
 ) -> None:
+    """What else there is to import is imported ahead all the same."""
+    installed("even_one", "")
     installed("odd_one", IN_ZYGOTE + deed)
+    caplog.set_level("INFO", "nbserve.pool")
+
+    async def main() -> None:
+        async with (
+            zygotes_in(runtime) as zygotes,
+            pool_of(make_bundle(using("odd_one", "even_one")), runtime, zygotes, start="fork") as (pool, listener),
+        ):
+            assert pool.workers[0].status().start == "forked"
+            assert await ask(pool.workers[0], listener, 1) == [1, "odd_one", "even_one"]
+
+    asyncio.run(main())
+    assert f": even_one; not odd_one: importing odd_one {reason}" in caplog.text
+
+
+def test_a_preload_that_ends_the_zygote_is_spawned_and_says_why(
+    make_bundle: Any, runtime: Path, installed: Callable[[str, str], None]
+) -> None:
+    installed("odd_one", IN_ZYGOTE + "os._exit(3)")
     bundle = make_bundle(using("odd_one"))
+    reason = "the zygote ended with code 3 while it imported"
     assert "odd_one==1.0" in Bundle.open(bundle).manifest.requirements
 
     async def main() -> None:

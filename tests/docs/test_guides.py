@@ -23,7 +23,7 @@ from tests.guard.sources import ROOT
 from tools.reference import PAGES as WRITTEN
 
 DOCS = ROOT / "docs"
-GUIDES = ["quickstart", "handlers", "batching", "recording", "hub", "deploying"]
+GUIDES = ["quickstart", "handlers", "batching", "explaining", "debugging", "recording", "hub", "deploying"]
 PAGES = {path.stem: path.read_text() for path in [*DOCS.glob("*.md"), ROOT / "README.md"]}
 
 
@@ -95,6 +95,7 @@ def test_commands_are_found() -> None:
 def test_options_named_in_the_pages_exist() -> None:
     known = {flag for option in (*CELL_OPTIONS, *MODEL_OPTIONS) for flag in option.opts}
     known |= set(re.findall(r"--[\w-]+", WRITTEN["docs/cli.md"]()))
+    known |= {flag for verb in VERBS.values() for option in command(verb, "magic").params for flag in option.opts}
     for name in (*GUIDES, "README"):
         named = set(re.findall(r"(?<=[`\s])(--[a-z][\w-]+)", _without_other_programs(PAGES[name])))
         assert not named - known, name

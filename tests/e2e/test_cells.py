@@ -352,6 +352,8 @@ def test_scale_explain_list_and_status(kernel: Kernel, doubler: str) -> None:
     explained = kernel.ok("%nbserve explain doubler").text
     assert "factor" in explained
     assert "Doubler" in explained
+    assert "because of: Doubler -> factor" in kernel.ok("%nbserve explain doubler factor").text
+    assert "nothing that is served refers to it" in kernel.run("%nbserve explain doubler nobody").traceback
     listed = kernel.ok("%nbserve list").text
     assert "doubler" in listed
     assert "test.ipynb" in listed

@@ -212,3 +212,14 @@ def test_ended_in_the_middle_it_ends_its_gateway(tmp_path: Path, number: signal.
     assert process.returncode == code
     assert (out, err.strip()) == ("", "")
     assert not [one for one in everyone if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_a_worker_of_another_python_says_which_one_to_use(tmp_path: Path) -> None:
+    handler = HandlerRecord("predict", "function")
+    content = Content({"handler.py": lambda: iter([ECHO.encode()])}, {})
+    bundle = write_bundle(tmp_path, Manifest(name="echo", handler=handler, python="3.9"), content, Provenance(), SAMPLE)
+    found = verify(bundle.path)
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert not found.passed
+    assert f"echo was captured under Python 3.9, and this worker runs Python {here}" in found.difference
+    assert "start nbserve with Python 3.9" in found.difference

@@ -23,10 +23,11 @@ Plans = Mapping[str, Sequence[WorkerPlan]]
 
 
 def describe(topology: Topology, plans: Plans) -> dict[str, Any]:
-    """The plan as data for `status`: CPUs that workers may use, those kept and shared, who is where, and a note."""
+    """The plan as data for `status`: all CPUs, those for workers, those kept and shared, who is where, a note."""
     room = room_of(topology)
     usable = sorted(core.cpu for cores in room.nodes.values() for core in cores)
     return {
+        "cores": [core._asdict() for core in topology.cores],
         "usable": usable,
         "reserved": list(room.kept),
         "shared": _shared(topology, plans),

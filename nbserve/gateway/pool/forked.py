@@ -95,7 +95,11 @@ class ForkedProcess:
 
 
 class CannotFork(Exception):
-    """The reason, in words that fit after "spawned: "."""
+    """The reason, in words that fit after "spawned: ". name: of the import at fault, where it is one."""
+
+    def __init__(self, reason: str, name: str = "") -> None:
+        super().__init__(reason)
+        self.name = name
 
 
 class ZygoteLink:
@@ -183,4 +187,4 @@ class ZygoteLink:
         elif isinstance(message, Refused):
             waiting = self._forks.get(message.id) if message.id else self._preloaded
             if waiting is not None and not waiting.done():
-                waiting.set_exception(CannotFork(message.reason))
+                waiting.set_exception(CannotFork(message.reason, message.name))

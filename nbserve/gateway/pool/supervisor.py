@@ -106,6 +106,11 @@ class Pool:
         """Where it is in its life (lifecycle.POOL_MOVES)."""
         return self._life.state
 
+    @property
+    def notices(self) -> list[str]:
+        """What workers found out about the handler while they serve."""
+        return self._spec.notices
+
     async def start(self) -> None:
         """Launch all workers; returns when all are READY. Raises LoadError of the first that fails, all stopped."""
         try:

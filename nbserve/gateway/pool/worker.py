@@ -17,13 +17,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import zmq.asyncio
 
 from nbserve.bundle import Bundle
 from nbserve.config import ModelConfig
-from nbserve.errors import ErrorInfo, LoadError, WireError
+from nbserve.errors import Conflict, ErrorInfo, LoadError, WireError
 from nbserve.gateway.cancellation import to_the_end
 from nbserve.gateway.lifecycle import WORKER_MOVES, Lifecycle
 from nbserve.gateway.pool import obituary
@@ -37,7 +37,8 @@ from nbserve.gateway.pool.stream import FrameStream
 from nbserve.wire.arena import LARGE_BYTES
 from nbserve.wire.frames import VERSION, Buffer, Flag, Frame, Kind, decode_meta, encode_meta, pack
 from nbserve.wire.management import Event, WorkerState, WorkerStatus
-from nbserve.wire.messages import AnswerMeta, DeviceMemory, Hello, Load, Place, Ready, RequestItem
+from nbserve.wire.messages import AnswerMeta, DeviceMemory, Hello, Load, Notice, Place, Ready, RequestItem
+from nbserve.wire.profile import Profile, Profiled
 
 __all__ = ["Worker", "WorkerOwner", "WorkerSpec"]
 
@@ -57,6 +58,14 @@ class WorkerOwner(Protocol):
     def batch_lost(self, worker: Worker, batch_id: int, info: ErrorInfo, *, began: bool) -> None: ...
 
 
+class Hold(NamedTuple):
+    """A worker is held for a look inside. `ends_s`: by the loop's clock."""
+
+    serves: bool
+    ends_s: float
+    timer: asyncio.TimerHandle
+
+
 @dataclass
 class WorkerSpec:
     """What all workers of a version share."""
@@ -70,6 +79,8 @@ class WorkerSpec:
     context: zmq.asyncio.Context
     start: Start = field(default_factory=Start)
     """How workers are started; the supervisor's decision."""
+    notices: list[str] = field(default_factory=list)
+    """What its workers found out about the handler, in sentences."""
 
     @cached_property
     def bundle(self) -> Bundle:
@@ -111,12 +122,18 @@ class Worker:
         self._kernel: WorkerKernel | None = None
         self._transport: asyncio.WriteTransport | None = None
         self._takes_memfd = False
+        self.can_profile = False
+        """Whether its HELLO said that it takes PROFILE."""
+        self._hear_profiled: Callable[[Worker, Profiled], None] | None = None
         self._in_hand = InHand(self._loop, self._interrupt, self.kill)
         self._load_id = 0
         self._loaded: asyncio.Future[Ready] | None = None
         self._gone = asyncio.Event()
         self._memory = obituary.MemoryWatch(self.rss_bytes)
         self._probe_timer: asyncio.TimerHandle | None = None
+        self._shell_in_use = False
+        self.hold: Hold | None = None
+        """Somebody looks inside; see `take_hold`."""
 
     @property
     def state(self) -> WorkerState:
@@ -255,6 +272,11 @@ class Worker:
             meta = encode_meta(Place(list(plan.cores), plan.threads))
             self._write(Frame(Kind.PLACE, meta=meta))
 
+    def profile(self, asked: Profile, hear: Callable[[Worker, Profiled], None]) -> None:
+        """Have it profile itself, or stop that; `hear` is told what came of it. Only where `can_profile`."""
+        self._hear_profiled = hear
+        self._write(Frame(Kind.PROFILE, meta=encode_meta(asked)))
+
     def probe(self, timeout_s: float) -> None:
         """Ask for a sign of life: an empty batch, which it answers at once; killed if it has not after `timeout_s`.
 
@@ -265,7 +287,7 @@ class Worker:
         self._write(Frame(Kind.BATCH, Flag.WARMUP, _PROBE_ID, encode_meta([])))
 
     def _deaf(self) -> None:
-        if self.state != "PAUSED" and not self._in_hand:
+        if self.state != "PAUSED" and not self._in_hand and self.hold is None:
             log.warning("%s worker %d gives no sign of life, it is killed", self._spec.name, self.id)
             self.kill()
 
@@ -296,6 +318,10 @@ class Worker:
             self._pause()
         elif frame.kind is Kind.RESUMED:
             self._resume()
+        elif frame.kind is Kind.PROFILED:
+            self._on_profiled(decode_meta(frame.meta, Profiled))
+        elif frame.kind is Kind.NOTICE:
+            self._on_notice(decode_meta(frame.meta, Notice).text)
         else:
             raise WireError(f"unexpected {frame.kind.name} frame from a worker")
 
@@ -304,11 +330,22 @@ class Worker:
             raise WireError(f"RELEASE of batch {batch_id} by a worker without an arena")
         self._kernel.arena.release(batch_id)
 
+    def _on_notice(self, text: str) -> None:
+        """Kept for status; said once, not by each worker."""
+        if text not in self._spec.notices:
+            self._spec.notices.append(text)
+            self._emit(kind="gateway", text=text)
+
+    def _on_profiled(self, profiled: Profiled) -> None:
+        if self._hear_profiled is None:
+            raise WireError("PROFILED by a worker that was not asked to")
+        self._hear_profiled(self, profiled)
+
     def _on_hello(self, frame: Frame) -> None:
         hello = decode_meta(frame.meta, Hello)
         if VERSION not in hello.versions:
             raise WireError(f"the worker speaks frames {hello.versions}, this gateway v{VERSION}")
-        self._takes_memfd = hello.memfd
+        self._takes_memfd, self.can_profile = hello.memfd, hello.profile
         self._life.move("hello")
         if self.state == "DRAINING":  # it was told to leave before there was a stream to say so
             self._write(Frame(Kind.DRAIN))
@@ -335,6 +372,7 @@ class Worker:
             cores=list(self.plan.cores),
             device=spec.config.device,
             isolate=spec.config.isolate == "on",
+            compare=self.id == 0 and self.restarts == 0 and spec.config.proof == "on",  # the first of a version
         )
         hello = Frame(Kind.HELLO, meta=encode_meta(Hello([VERSION], "nbserve-gateway", os.getpid())))
         self._write(hello)
@@ -373,6 +411,10 @@ class Worker:
 
     def _pause(self) -> None:
         """Somebody uses the worker's shell: no new batches, and the clocks of its batches stop."""
+        self._shell_in_use = True
+        self._stand_aside()
+
+    def _stand_aside(self) -> None:
         self._in_hand.pause()
         if self.state not in ("READY", "BUSY"):
             return
@@ -381,12 +423,43 @@ class Worker:
         self._owner.worker_gone(self, "paused: its shell is in use")
 
     def _resume(self) -> None:
-        self._in_hand.resume()
+        self._shell_in_use = False
+        self._come_back()
+
+    def _come_back(self) -> None:
+        """Take requests again, as far as neither its shell is in use nor somebody holds it."""
+        if self._shell_in_use or (self.hold is not None and not self.hold.serves):
+            return
+        if self.hold is None:
+            self._in_hand.resume()
         if self.state != "PAUSED":
             return
         self._life.move("resumed_busy" if self._in_hand else "resumed")
         self._emit_state()
         self._owner.worker_ready(self)
+
+    def take_hold(self, seconds: float, *, serves: bool) -> None:
+        """Somebody looks inside: no requests (`serves`: requests with no time limit), for so long or until `release`.
+
+        What it has in hand it still answers. Raises Conflict where it is not running.
+        """
+        if not self.is_alive:
+            raise Conflict(f"worker {self.id} of {self._spec.name} is {self.state}", hint="name one that is READY")
+        if self.hold is not None:
+            self.hold.timer.cancel()
+        self.hold = Hold(serves, self._loop.time() + seconds, self._loop.call_later(seconds, self.release))
+        if serves:
+            self._in_hand.pause()
+            self._come_back()
+        else:
+            self._stand_aside()
+
+    def release(self) -> None:
+        """Give it back: it serves as before."""
+        if self.hold is not None:
+            self.hold.timer.cancel()
+            self.hold = None
+            self._come_back()
 
     # -- end ---------------------------------------------------------------------------------------------------------
 
@@ -441,6 +514,8 @@ class Worker:
         was_draining = self.state == "DRAINING"
         self._life.move("died")
         self._transport = None
+        self._shell_in_use = False
+        self.release()
         self._end_probe()
         self._emit_state()
         if not was_draining:
@@ -509,6 +584,7 @@ class Worker:
             device=self.device,
             started_at=self.started_at,
             start=self.started_how,
+            held=self.hold is not None,
             restarts=self.restarts,
             batches=self.batches,
             connection_file=self._kernel.connection_file if self._kernel else "",

@@ -24,7 +24,7 @@ from nbserve.gateway.cancellation import to_the_end
 from nbserve.gateway.pool.forked import CannotFork, ForkedProcess, ZygoteLink
 from nbserve.gateway.pool.topology import Memory
 from nbserve.packets import socket_pair
-from nbserve.wire.zygote import Fork, Preload
+from nbserve.wire.zygote import Fork, Preload, Preloaded
 
 __all__ = ["CannotFork", "Zygote", "Zygotes", "why_spawn"]
 
@@ -34,6 +34,8 @@ FORK_WAIT_S = 10.0
 """A zygote that has not answered by then is given up (a fork takes some 5 ms)."""
 MAX_DEATHS = 3
 """A zygote that died is started again, but no more often than this."""
+MAX_LEFT_OUT = 3
+"""So many packages are left to the workers; then these are spawned. Each costs another round of importing."""
 MIN_AVAILABLE_BYTES = 512 << 20
 """Below this no zygote is started: beside one worker it takes some 30 MB more, and saves memory only with several."""
 LINGER_S = 10.0
@@ -158,7 +160,28 @@ class Zygote:
     # -- life --------------------------------------------------------------------------------------------------------
 
     async def _boot(self) -> None:
-        """Start the process, have it import, and hear that it can fork; `_broken` says why where it cannot."""
+        """Start the process, have it import, and hear that it can fork; `_broken` says why where it cannot.
+
+        An import that makes forking unsafe is left to the workers, and the rest is imported anew.
+        """
+        skipped: dict[str, str] = {}
+        while True:
+            try:
+                self._link, done = await self._preloaded(skipped)
+            except Exception as exc:  # whatever it is, workers can be spawned
+                await self._end()
+                if isinstance(exc, CannotFork) and exc.name and len(skipped) < MAX_LEFT_OUT:
+                    skipped[exc.name.partition(":")[0].partition(".")[0]] = str(exc)
+                    continue
+                self._broken = str(exc) if isinstance(exc, CannotFork) else f"{type(exc).__name__}: {exc}"
+                log.warning("%s: its workers are spawned, not forked: %s", self.name, self._broken)
+            else:
+                why_not = "".join(f"; not {name}: {why}" for name, why in (skipped | done.skipped).items())
+                log.info("%s: zygote ready in %.2f s: %s%s", self.name, done.seconds, " ".join(done.names), why_not)
+            return
+
+    async def _preloaded(self, left_out: Mapping[str, str]) -> tuple[ZygoteLink, Preloaded]:
+        """A new process that has imported all but these packages. Raises CannotFork."""
         link = None
         try:
             ours, theirs = socket_pair()
@@ -166,20 +189,17 @@ class Zygote:
                 link = ZygoteLink(ours, self._died)
                 await to_the_end(asyncio.to_thread(self._spawn, theirs.fileno()))
             names = await asyncio.to_thread(imported_names, self._bundle)
+            names = [name for name in names if name.partition(":")[0].partition(".")[0] not in left_out]
             done = await link.preload(Preload(names, self._bundle.manifest.requirements))
-        except Exception as exc:  # whatever it is, workers can be spawned
-            await self._end()
-            self._broken = str(exc) if isinstance(exc, CannotFork) else f"{type(exc).__name__}: {exc}"
-            if link is not None and link.died_importing and self._process is not None:
-                self._broken = f"the zygote ended with code {self._process.returncode} while it imported"
-            log.warning("%s: its workers are spawned, not forked: %s", self.name, self._broken)
-        else:
-            self._link, link = link, None
-            skipped = "".join(f"; not {name}: {why}" for name, why in done.skipped.items())
-            log.info("%s: zygote ready in %.2f s: %s%s", self.name, done.seconds, " ".join(done.names), skipped)
-        finally:
-            if link is not None:
-                link.close()
+        except BaseException as exc:
+            if link is None:
+                raise
+            link.close()
+            if isinstance(exc, CannotFork) and link.died_importing and self._process is not None:
+                await self._end()
+                raise CannotFork(f"the zygote ended with code {self._process.returncode} while it imported") from None
+            raise
+        return link, done
 
     def _spawn(self, fd: int) -> None:
         """In a thread: starting a process takes milliseconds, which are not the loop's."""

@@ -1,5 +1,5 @@
 # style: values
-# about: torch.export of a module: the program is rebuilt as a module by its own means
+# about: an ensemble by stack_module_state, vmap and functional_call, beside a frozen script
 # insensitive: template
 # input: [1.0, 2.0]
 # input: [0.0, -1.0]

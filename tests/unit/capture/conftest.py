@@ -42,6 +42,7 @@ class Notebook:
         self.cells = Cells()
         self.ns: dict[str, Any] = shell.user_ns
         self.number = 0
+        self.written: Bundle | None = None
 
     def run(self, *sources: str) -> None:
         """Each source is one cell."""
@@ -91,18 +92,21 @@ class Notebook:
     def sample(self, expression: str, payload: Any, **options: Any) -> Any:
         """The sample run of the notebook, and its warnings."""
         captured = self.capture(expression)
-        warnings: list[str] = []
-        sample = run_sample(
-            captured.target,
-            captured.kind,
-            payload,
-            name="x",
-            values=captured.values,
-            warn=warnings.append,
-            locate=self.cells.locate,
-            **options,
-        )
-        return captured, sample, warnings
+        captured.warnings.clear()
+        with captured.draft(self.root / "bundles") as draft:
+            sample = run_sample(
+                captured.target,
+                captured.kind,
+                payload,
+                name="x",
+                values=captured.values,
+                warn=captured.warnings.append,
+                locate=self.cells.locate,
+                **options,
+            )
+            captured.note_changes(draft)
+            self.written = captured.finish(draft, sample)
+        return captured, sample, captured.warnings
 
 
 @pytest.fixture

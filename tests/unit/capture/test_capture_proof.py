@@ -1,4 +1,4 @@
-"""The sample run in the notebook, and what explain says of a capture."""
+"""The sample run in the notebook."""
 
 # ruff: noqa: E501 - cells read better unbroken
 
@@ -13,8 +13,7 @@ import pytest
 import torch
 
 from nbserve.bundle import compare
-from nbserve.capture import explain
-from nbserve.errors import HandlerError, UsageError
+from nbserve.errors import HandlerError
 from nbserve.handler import Context
 from nbserve.pipeline import Item, Pipeline
 
@@ -102,14 +101,20 @@ def test_a_failing_initialize_is_said_with_its_place(notebook: Any) -> None:
     assert (caught.value.info.where, caught.value.info.stage) == ("In[1], line 3", "initialize")
 
 
-def test_changes_in_place_are_reported(notebook: Any) -> None:
+def test_what_the_sample_run_changes_is_reported_and_served_as_it_was_before(notebook: Any) -> None:
     notebook.run(
         MODEL,
-        "class Changing:\n    def inference(self, batch):\n        table[0] += 1\n        model[0].weight.data.add_(1)\n"
-        "        return [float(table[0]) for _ in batch]\n",
+        "seen = {'n': [0]}\nlarge = torch.zeros(1000, 1000)\n"
+        "class Changing:\n    def inference(self, batch):\n        table[0] += 1\n        seen['n'].append(1)\n"
+        "        model[0].weight.data.add_(1)\n        large[0, 1] = 7\n"
+        "        return [[float(table[0]), len(seen['n']), float(large.sum())] for _ in batch]\n",
     )
-    _, _, warnings = notebook.sample("Changing", 1)
-    assert [text.split()[0] for text in sorted(warnings)] == ["model", "table"]
+    _, sample, warnings = notebook.sample("Changing", 1)
+    assert sample.expected_body == b"[1.0,2,7.0]"
+    assert {text.split()[0] for text in warnings} == {"model[0].weight", "seen['n']", "table", "large"}
+    assert "workers start from what it was before" in warnings[0]
+    handler = notebook.written.load().handler
+    assert notebook.ask(handler, [1]) == [[1.0, 2, 7.0]]
 
 
 def test_a_coroutine_handler(notebook: Any) -> None:
@@ -131,22 +136,3 @@ def test_a_function_and_a_module(notebook: Any) -> None:
     (given,) = __import__("json").loads(sample.expected_body)
     assert given == pytest.approx(expected)
     assert notebook.ns["model"].training
-
-
-def test_explain_says_how_where_and_why(notebook: Any) -> None:
-    notebook.run(
-        "import torch\nweights = torch.ones(300)",
-        "K = 2\ndef helper(x):\n    return x * K",
-        "def predict(b):\n    return [helper(x) + weights for x in b]",
-    )
-    captured = notebook.capture("predict")
-    rows = {row["name"]: row for row in explain(captured.entries)}
-    assert rows["weights"] == {
-        "name": "weights", "how": "value", "cell": "In[1]", "bytes": 1200, "chain": "predict -> weights", "note": "torch.Tensor",
-    }  # fmt: skip
-    assert rows["K"]["chain"] == "predict -> helper -> K"
-    bundle = captured.write(notebook.root / "b")
-    assert explain(bundle.provenance) == explain(captured.entries)
-    assert {row["name"] for row in explain(captured.entries, "helper")} == {"helper", "K"}
-    with pytest.raises(UsageError, match="nothing was not captured"):
-        explain(captured.entries, "nothing")

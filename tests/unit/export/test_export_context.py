@@ -134,7 +134,7 @@ def test_readme_has_the_commands(context: Path) -> None:
         ModelConfig(
             workers="auto", threads=2, max_batch_delay_ms=1.5, response_timeout_s=3, startup_timeout_s=4.5, retries=0,
             max_queue_size=5, max_queue_bytes=6, device="cuda:1", swap="rolling", proof="off", isolate="off",
-            max_requests=7,
+            max_requests=7, failures=0, redact=["password", "Card"],
         ),
     ],
 )  # fmt: skip

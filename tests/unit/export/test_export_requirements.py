@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from nbserve.bundle.requirements import source_of
 from nbserve.errors import ExportError
-from nbserve.export.requirements import OWN, Distribution, Pin, _url, closure, installed
+from nbserve.export.requirements import OWN, Distribution, Pin, closure, installed
 from nbserve.export.wheels import fetch_wheels, requirement_lines, write_own_wheel
 
 HERE = {
@@ -94,7 +95,7 @@ def test_this_environment_closes_over_itself() -> None:
     ],
 )
 def test_where_a_distribution_came_from(direct_url: dict[str, object] | None, url: str) -> None:
-    assert _url(json.dumps(direct_url) if direct_url else None) == url
+    assert source_of(json.dumps(direct_url) if direct_url else None).url == url
 
 
 def test_what_no_index_has_is_named_by_its_file(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbserve.export.secrets import Finding, in_data, in_json, in_python, looks_random, names_a_secret
+from nbserve.bundle.secrets import Finding, in_data, in_json, in_python, looks_random, names_a_secret
 
 # Put together here, so that this file holds nothing that a scanner of repositories would find.
 LETTERS = "aB3dE5gH7jK9mN1pQ3sT5vW7yZ2bC4eF6hJ8"

@@ -97,6 +97,7 @@ class SimKernel:
         self.is_closed = False
         self.is_paused = False
         self.is_hung = False
+        self.load_s = LOAD_S
         self._code: int | None = None
         self._fate = "fine"
         self._load: tuple[int, Load] | None = None
@@ -185,7 +186,7 @@ class SimKernel:
             if self.is_dead:
                 return
             if frame.kind is Kind.LOAD:
-                self.loop.call_later(LOAD_S, self._loaded, frame.batch_id, decode_meta(frame.meta, Load))
+                self.loop.call_later(self.load_s, self._loaded, frame.batch_id, decode_meta(frame.meta, Load))
             elif frame.kind is Kind.DRAIN:
                 self._is_draining = True
                 self._leave_if_done()

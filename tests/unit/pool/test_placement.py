@@ -66,6 +66,16 @@ def moved(before: Plans, after: Plans) -> int:
     return sum(not set(new.cores) <= set(old.cores) for old, new in pairs)
 
 
+def test_cores_of_other_gateways_workers_are_left_to_them_while_there_are_others() -> None:
+    topology = machine(cores_per_l3=4)
+    assert cpu_uses(plan(topology, [Demand("a", 2, 1)], others=[1])) == Counter([2, 3])
+    assert cpu_uses(plan(topology, [Demand("a", 3, 1)], others=[1])) == Counter([1, 2, 3])
+    assert cpu_uses(plan(topology, [Demand("a", 1, 1)], others=[1, 2, 2, 3, 99])) in (Counter([1]), Counter([3]))
+    here = {"a": [WorkerPlan((1,), 1)]}
+    assert plan(topology, [Demand("a", 1, 1)], here, others=[1])["a"][0].cores == (2,)
+    assert plan(topology, [Demand("a", 1, 1)], here, others=[2])["a"][0].cores == (1,)
+
+
 # -- properties --------------------------------------------------------------------------------------------------------
 
 

@@ -1,9 +1,10 @@
 """Strings in a bundle that look like secrets: tokens by their form, others by the name that they are bound to. Pure.
 
-Called by `refusals.py` before anything is written. detect-secrets was weighed against this table: it reads text line by
-line, so it knows neither the cell nor the variable; its list lacks Hugging Face's tokens, the likeliest in a notebook;
-by default it sends what it finds to the issuing service to see whether it is valid; it brings requests and PyYAML, and
-its last release is of May 2024.
+Called by `export/refusals.py`, which refuses them, and `capture/cautions.py`, which warns.
+
+detect-secrets was weighed against this table: it reads text line by line, so it knows neither the cell nor the
+variable; its list lacks Hugging Face's tokens, the likeliest in a notebook; by default it sends what it finds to the
+issuing service to see whether it is valid; it brings requests and PyYAML, and its last release is of May 2024.
 """
 
 from __future__ import annotations

@@ -1,0 +1,100 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import fc from "fast-check";
+
+import { bars, meanSize } from "./batches";
+import { describe, layout } from "./cores";
+import { add, columns, KEPT } from "./series";
+import { parts } from "./stages";
+import type { Core, Point, Worker } from "./types";
+
+const point = (at: number, rate = 1): Point => ({
+  at,
+  requests_per_s: rate,
+  errors_per_s: 0,
+  p50_ms: 2,
+  p99_ms: 3,
+  queue: 4,
+});
+
+test("silence of the kernel was quiet time", () => {
+  const points = add(add([], point(10, 5)), point(60, 7));
+  assert.deepEqual(
+    points.map((one) => [one.at, one.requests_per_s, one.p50_ms]),
+    [
+      [10, 5, 2],
+      [11, 0, null],
+      [59, 0, null],
+      [60, 7, 2],
+    ],
+  );
+  assert.deepEqual(columns(points, "queue")[1], [4, 4, 4, 4]);
+});
+
+test("points are bounded, ordered and not repeated", () => {
+  fc.assert(
+    fc.property(fc.array(fc.integer({ min: 0, max: 1000 })), (times) => {
+      let points: Point[] = [];
+      for (const at of times) points = add(points, point(at));
+      assert.ok(points.length <= KEPT);
+      for (let at = 1; at < points.length; at++) assert.ok(points[at]!.at > points[at - 1]!.at);
+      if (times.length) assert.equal(points[points.length - 1]!.at, Math.max(...times));
+    }),
+  );
+});
+
+test("shares add up to one, in the order of a request", () => {
+  const found = parts({ inference: 3, queue: 1, odd: 1, decode: 0 });
+  assert.deepEqual(
+    found.map(({ stage, share }) => [stage, share]),
+    [
+      ["queue", 0.2],
+      ["inference", 0.6],
+      ["odd", 0.2],
+    ],
+  );
+  assert.deepEqual(parts({}), []);
+});
+
+test("bars count every batch and request, however wide the sizes", () => {
+  fc.assert(
+    fc.property(fc.dictionary(fc.integer({ min: 1, max: 500 }).map(String), fc.integer({ min: 1, max: 99 })), (sizes) => {
+      const found = bars(sizes);
+      const batches = Object.values(sizes).reduce((a, b) => a + b, 0);
+      const requests = Object.entries(sizes).reduce((sum, [size, count]) => sum + Number(size) * count, 0);
+      assert.equal(found.reduce((sum, bar) => sum + bar.batches, 0), batches);
+      assert.equal(found.reduce((sum, bar) => sum + bar.requests, 0), requests);
+      assert.ok(found.length <= 12);
+      if (batches) assert.equal(meanSize(sizes), requests / batches);
+    }),
+  );
+});
+
+test("cores hang together as the machine has them", () => {
+  const core = (cpu: number, physical: number, l3: number, node = 0): Core => ({
+    cpu,
+    physical,
+    sibling: cpu >= 4 ? 1 : 0,
+    l3,
+    node,
+    tier: 0,
+  });
+  const cores = [core(0, 0, 0), core(4, 0, 0), core(1, 1, 0), core(5, 1, 0), core(2, 2, 1, 1), core(6, 2, 1, 1)];
+  const workers = [
+    { id: 0, cores: [1, 5] },
+    { id: 1, cores: [5, 2] },
+  ] as Worker[];
+  const groups = layout(cores, workers, [0, 4]);
+  assert.deepEqual(
+    groups.map((group) => [group.node, group.cores.map((cells) => cells.map((cell) => cell.cpu))]),
+    [
+      [0, [[0, 4], [1, 5]]],
+      [1, [[2, 6]]],
+    ],
+  );
+  const cells = groups.flatMap((group) => group.cores.flat());
+  assert.equal(cells.length, 6);
+  assert.deepEqual(cells.map(describe).sort()[5], "CPU 6: free");
+  assert.equal(describe(cells[0]!), "CPU 0: kept for gateway and notebook");
+  assert.equal(describe(cells.find((cell) => cell.cpu === 5)!), "CPU 5: shared by workers 0, 1");
+});

@@ -1,0 +1,15 @@
+// What a widget gets from anywidget, as far as ours use it; imported by each widget's index.ts.
+
+export interface Model<Traits> {
+  get<K extends keyof Traits & string>(key: K): Traits[K];
+  set<K extends keyof Traits & string>(key: K, value: Traits[K]): void;
+  save_changes(): void;
+  on(event: string, listener: (...args: any[]) => void): void;
+  off(event: string, listener: (...args: any[]) => void): void;
+  send(content: unknown, callbacks?: unknown, buffers?: ArrayBuffer[]): void;
+}
+
+export interface Rendered<Traits> {
+  model: Model<Traits>;
+  el: HTMLElement;
+}

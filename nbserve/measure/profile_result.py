@@ -1,0 +1,93 @@
+"""What a profile found: plain data, with its trace at hand. Made by profiling.py, shown by profile_report.py."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import msgspec
+
+from nbserve.config import ModelConfig
+from nbserve.measure.advice import Facts, Finding, advise
+from nbserve.measure.advice.facts import facts_of_profile
+from nbserve.measure.advice.reading import read_facts
+from nbserve.measure.chrome import perfetto, read_trace
+from nbserve.measure.operators import Flame, Operator, flame, operators
+from nbserve.measure.system_profile import SystemProfile
+from nbserve.measure.trace import Trace
+from nbserve.wire.profile import ProfileRecord, ProfileStatus
+
+__all__ = ["ProfileResult", "make_result"]
+
+
+class ProfileResult(msgspec.Struct, kw_only=True, dict=True):
+    """One profile. `operators`: of CPU and GPU, largest own time first. `stages_ms`: of a request, on average."""
+
+    status: ProfileStatus
+    began_at: float
+    """Unix time."""
+    device: str
+    profiler: str
+    """ "torch 2.x"; empty: the handler has not loaded torch, and there are the spans of stages alone."""
+    requests: int
+    stages_ms: dict[str, float]
+    """Without the requests that waited for the profiler to start."""
+    operators: list[Operator]
+    findings: list[Finding]
+    system: SystemProfile | None = None
+    """Of --system: where gateway and workers spent their time, framework and system included."""
+    file: str = ""
+    """Where the trace for Perfetto was written."""
+
+    @functools.cached_property
+    def trace(self) -> Trace:
+        """The timeline of gateway, worker and GPU on one clock."""
+        raw, record = self._source
+        return read_trace(raw, record)
+
+    def flame(self, interval: tuple[float, float] | None = None) -> Flame:
+        """The spans folded by what they are nested in; of an interval in microseconds, or all."""
+        return flame(self.trace, interval)
+
+    def perfetto(self) -> bytes:
+        """A packed Chrome JSON for ui.perfetto.dev, with the gateway's spans."""
+        return perfetto(*self._source)
+
+    @property
+    def _source(self) -> tuple[bytes | None, ProfileRecord]:
+        source: tuple[bytes | None, ProfileRecord] = self.__dict__["source"]
+        return source
+
+    def __repr__(self) -> str:
+        from nbserve.measure.profile_report import as_text
+
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        from nbserve.measure.profile_report import as_html
+
+        return as_html(self)
+
+
+def make_result(raw: bytes | None, record: ProfileRecord, around: Facts | None = None) -> ProfileResult:
+    """Read a profile. `raw`: its packed torch trace, or None; `around`: what else is known of the endpoint.
+
+    Raises MeasureError where the trace cannot be read.
+    """
+    trace = read_trace(raw, record)
+    facts = facts_of_profile(record, read_facts(trace), around or Facts(config=ModelConfig()))
+    lanes = {number for number, lane in enumerate(trace.lanes) if lane.kind != "gateway"}
+    result = ProfileResult(
+        status=record.status,
+        began_at=record.began_at,
+        device=record.worker.device,
+        profiler=record.worker.profiler,
+        requests=len(record.requests),
+        stages_ms={stage: 1e3 * seconds / max(1, facts.requests) for stage, seconds in facts.stages_s.items()},
+        operators=operators(trace, lanes=lanes),
+        findings=advise(facts),
+    )
+    state: dict[str, Any] = result.__dict__
+    state["source"] = (raw, record)
+    state["trace"] = trace
+    return result

@@ -1,0 +1,387 @@
+"""A failed request run again in the notebook, by the notebook's own code, so that debuggers open on the cell's lines.
+
+`replay_here` is what `%nbserve replay`, `Endpoint.replay` and a card's button call. The bytes go through the very
+pipeline that workers use (nbserve/pipeline.py) with the handler as it is in the notebook now; what it raises is raised
+here, from the user's first frame to the user's last, so that `%debug` and Lab's debugger stop in the cell.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import bdb
+import functools
+import inspect
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import msgspec
+
+from nbserve.bundle import Bundle
+from nbserve.capture import capture
+from nbserve.capture.proof import restored
+from nbserve.errors import BundleError, ErrorInfo, NbserveError, UsageError
+from nbserve.failures import STAGES, body_text, plain_text, row_text, when
+from nbserve.handler import Context
+from nbserve.notebook.frames import IsUser, is_users, user_part
+from nbserve.pipeline import Item, Outcome, Pipeline
+from nbserve.resolve import Served
+from nbserve.tracebacks import describe
+from nbserve.wire.codec import decode_row, shape_of
+from nbserve.wire.failure import FailureDetail, KeptRequest
+
+__all__ = ["Replayed", "changed_definitions", "replay_here"]
+
+Stage = Literal["preprocess", "inference", "postprocess"]
+
+
+class Replayed(msgspec.Struct, kw_only=True):
+    """A replay that raised nothing here: it was answered, compared with the live endpoint, or left in the debugger."""
+
+    id: str
+    answer: str = ""
+    """The row's answer here, as text."""
+    error: ErrorInfo | None = None
+    """Where it was compared: what it raised here."""
+    live: str = ""
+    """Where it was compared: what the endpoint answered."""
+    live_status: int = 0
+    changed: list[str] | None = None
+    """Definitions that are not as they were served then; None where that cannot be known."""
+    quit: bool = False
+
+    def __repr__(self) -> str:
+        here = f"{self.error.type}: {self.error.message}" if self.error is not None else self.answer
+        if self.live_status:
+            return plain_text(f"here: {here}\nlive: {self.live_status} {self.live}", keep_lines=True)
+        if self.quit:
+            return f"{self.id}: the debugger was left"
+        why = "what was changed may be the mend" if self.changed else "the code is the same: what it works with is not"
+        return plain_text(f"{self.id} does not fail here ({why}); the answer:\n{here}", keep_lines=True)
+
+
+def replay_here(
+    served: Served,
+    detail: FailureDetail,
+    *,
+    pdb: bool = False,
+    stop_at: Stage | None = None,
+    against: Literal["live"] | None = None,
+    force: bool = False,
+    say: Callable[[str], None] = print,
+) -> Replayed:
+    """Run a failed request again with the notebook's handler. What it raises is raised, trimmed to the user's frames.
+
+    pdb: open the debugger where it failed. stop_at: open it at the first line of this method. against "live": send the
+    bytes to the endpoint too, and return both answers instead of raising. force: also where the request killed its
+    worker. `say` hears what is replayed, and whether the code has changed since.
+    Raises UsageError where the handler or the body is not to be had.
+    """
+    __tracebackhide__ = True
+    run = _Replay(served, detail, _shell(), stop_at=stop_at, force=force)
+    for line in run.introduction():
+        say(line)
+    if against:
+        return run.compared()
+    try:
+        return run.here()
+    except bdb.BdbQuit:
+        return Replayed(id=detail.failure.id, quit=True)
+    except NbserveError as exc:
+        if isinstance(exc, UsageError):
+            raise
+        run.show_as_users(exc, debug=pdb)
+        raise
+    except Exception as exc:
+        run.show_as_users(exc, debug=pdb)
+        raise
+
+
+class _Replay:
+    def __init__(self, served: Served, detail: FailureDetail, ip: Any, *, stop_at: Stage | None, force: bool) -> None:
+        from nbserve.notebook.magics import extension_of
+
+        self._served, self._detail, self._ip = served, detail, ip
+        self._failure = failure = detail.failure
+        if detail.request.body is None:
+            raise UsageError(f"{failure.id} cannot be replayed: its body is withheld: {detail.request.withheld}")
+        if failure.error.type == "WorkerDied" and not force:
+            raise UsageError(
+                f"{failure.id} killed its worker ({failure.error.message}): here it may kill this kernel",
+                hint=f"`%nbserve replay {failure.id} --force` does it all the same",
+            )
+        extension = extension_of(ip)
+        self._cells = extension.cells
+        self._bundle = _opened(failure.bundle)
+        self._stop_at = stop_at
+        self._is_user: IsUser = is_users(self._cells.locate, os.getcwd())
+        self._target = self._live_target(extension.sources)
+        self._captured_target: Any = self._target
+        self._values: list[Any] = []
+        self.changed = self._compare()
+
+    # -- before ------------------------------------------------------------------------------------------------------
+
+    def introduction(self) -> list[str]:
+        """What is replayed, and what differs from then."""
+        failure, error = self._failure, self._failure.error
+        place = ", ".join(filter(None, [error.stage, error.where]))
+        lines = [
+            f"{failure.id}: {when(failure.at)}, row {row_text(failure)}, {error.type}{f' in {place}' if place else ''}"
+        ]
+        if self.changed:
+            lines.append(f"changed since: {', '.join(self.changed)}{self._where_now()}")
+        elif self.changed is None:
+            lines.append(
+                "whether the code has changed since cannot be said: the source of then or of now is not to be had"
+            )
+        if not failure.alone:
+            kept = f"replayed with its batch of {len(failure.batch)}"
+            lost = f"it failed in a batch of {len(failure.batch)}, of which not all are kept: replayed alone"
+            lines.append(kept if self._detail.batch else lost)
+        return [plain_text(line) for line in lines]
+
+    def _where_now(self) -> str:
+        target = self._target
+        found = self._cells.find_class(target) if inspect.isclass(target) else None
+        if inspect.isfunction(target):
+            found = self._cells.find(target.__code__)
+        return f" (now {found.cell.label})" if found is not None else ""
+
+    def _live_target(self, sources: dict[str, tuple[str, Any]]) -> Any:
+        """What the notebook has now under the name of what was served."""
+        name, served = sources.get(self._failure.model, ("", None))
+        if not name and self._bundle is not None:
+            name = self._bundle.manifest.handler.name
+        found = self._ip.user_ns.get(name, served)
+        if found is None or isinstance(found, (str, Path)):
+            raise UsageError(
+                f"this notebook has no handler of {self._failure.model!r}{f': no {name}' if name else ''}",
+                hint="run the cell that defines it; a request is replayed with the notebook's own code",
+            )
+        return found
+
+    def _compare(self) -> list[str] | None:
+        """What was changed since; takes over what capture makes of the handler, which is what would be served now."""
+        sample = self._bundle.sample if self._bundle is not None else None
+        payload = decode_row(sample.content_type, sample.body).payload if sample is not None else None
+        try:
+            captured = capture(
+                self._target, name=self._failure.model, namespace=self._ip.user_ns, cells=self._cells, sample=payload
+            )
+        except NbserveError:
+            return None
+        self._captured_target, self._values = captured.target, [*captured.values.values()]
+        if self._bundle is None:
+            return None
+        try:
+            then = (self._bundle.path / "handler.py").read_text(encoding="utf-8")
+        except OSError:
+            return None
+        return changed_definitions(then, captured.handler_source)
+
+    # -- the run -----------------------------------------------------------------------------------------------------
+
+    def here(self) -> Replayed:
+        """Run it; raises what the handler raises."""
+        __tracebackhide__ = True
+        items, row = self._items()
+        with restored([*self._values, self._captured_target]):
+            outcome = self._outcome(items)
+        answer = outcome.answers[row]
+        return Replayed(id=self._failure.id, answer=body_text(answer.content_type, answer.body), changed=self.changed)
+
+    def compared(self) -> Replayed:
+        """Here and by the endpoint that serves now."""
+        try:
+            done = self.here()
+        except bdb.BdbQuit:
+            done = Replayed(id=self._failure.id, quit=True)
+        except Exception as exc:
+            done = Replayed(id=self._failure.id, changed=self.changed, error=describe(exc, self._cells.locate))
+        request = self._detail.request
+        assert request.body is not None
+        try:
+            content_type, body = self._served.client.predict(
+                self._served.name, request.body, request.content_type, self._served.version
+            )
+        except NbserveError as exc:
+            info = exc.to_info()
+            done.live_status, done.live = info.status, f"{info.type}: {info.message}"
+        else:
+            done.live_status, done.live = 200, body_text(content_type, body)
+        return done
+
+    def _items(self) -> tuple[list[Item], int]:
+        requests: Sequence[KeptRequest] = [self._detail.request]
+        row = 0
+        batch = self._detail.batch
+        if not self._failure.alone and batch and all(each.body is not None for each in batch):
+            requests, row = batch, self._failure.row
+        items = [
+            Item(each.body or b"", each.content_type, each.request_id, each.route, each.headers) for each in requests
+        ]
+        return items, row
+
+    def _outcome(self, items: list[Item]) -> Outcome:
+        __tracebackhide__ = True
+        handler = self._captured_target
+        handler = handler() if inspect.isclass(handler) else handler
+        if self._stop_at:
+            handler = self._with_breakpoint(handler)
+        pipeline = Pipeline(
+            handler,
+            Context(name=self._failure.model, version=self._failure.version),
+            locate=self._cells.locate,
+            sample_shape=self._sample_shape(),
+            isolate=False,
+            raises=True,
+        )
+        started = pipeline.initialize()
+        if pipeline.is_async or inspect.isawaitable(started):
+            return _in_a_thread(pipeline, started, items)
+        return pipeline.run(items)
+
+    def _sample_shape(self) -> tuple[int, ...] | None:
+        sample = self._bundle.sample if self._bundle is not None else None
+        return shape_of(decode_row(sample.content_type, sample.body).payload) if sample is not None else None
+
+    def _with_breakpoint(self, handler: Any) -> Any:
+        """The handler, in which the debugger opens at the first line of a method."""
+        stage = self._stop_at or ""
+        is_function = inspect.isfunction(handler)
+        method: Any = handler if is_function and stage == "inference" else getattr(handler, stage, None)
+        code = getattr(inspect.unwrap(method), "__code__", None) if callable(method) else None
+        if code is None or not self._is_user(code):
+            own = [each for each in STAGES if _is_own(getattr(handler, each, None), self._is_user)]
+            own = ["inference"] if is_function else own
+            raise UsageError(
+                f"{self._failure.model} has no {stage} of its own",
+                hint=f"--break {own[0]} is there" if own else "--pdb opens where it failed",
+            )
+        if inspect.iscoroutinefunction(method):
+            raise UsageError(
+                "--break stops in plain methods, and this is a coroutine", hint="--pdb opens where it failed"
+            )
+        debugger = self._ip.debugger_cls()
+
+        @functools.wraps(method)
+        def stopping(*arguments: Any) -> Any:
+            __tracebackhide__ = True
+            debugger.reset()
+            before = sys.gettrace()
+            sys.settrace(debugger.trace_dispatch)  # as Bdb.runcall, which makes None of the debugger's `quit`
+            try:
+                return method(*arguments)
+            finally:
+                sys.settrace(before)
+
+        if is_function:
+            return stopping
+        setattr(handler, stage, stopping)
+        return handler
+
+    # -- after -------------------------------------------------------------------------------------------------------
+
+    def show_as_users(self, exc: Exception, *, debug: bool) -> None:
+        """Have IPython show an exception from the user's first frame on, and debuggers open at the user's last one."""
+        part = user_part(exc.__traceback__, self._is_user)
+        if part is None:  # a body that cannot be decoded: no code of the user's has run
+            if debug:
+                print("nothing to debug: none of your code had run")
+            return
+        rendered = self._ip.InteractiveTB.structured_traceback(type(exc), exc, part.shown, tb_offset=0)
+        last = _last(part.debugged)
+        file = last.tb_frame.f_code.co_filename
+        place = self._cells.locate(file, last.tb_lineno) or f"{Path(file).name}, line {last.tb_lineno}"
+        rendered = [*rendered, f"%debug opens at {place}"]
+        self._ip.InteractiveTB.tb = None  # %debug takes the exception's own, which ends at the user's last line
+        exc.with_traceback(part.debugged)
+        with suppress(AttributeError):  # a class with slots: it shows our frames too
+            exc._render_traceback_ = lambda: rendered  # type: ignore[attr-defined]
+        if debug:
+            sys.last_type, sys.last_value, sys.last_traceback = type(exc), exc, part.debugged
+            print("".join(f"{line}\n" for line in rendered))
+            self._ip.debugger(force=True)
+
+
+def changed_definitions(then: str, now: str) -> list[str]:
+    """Names of functions, classes, methods and values that differ between two handler.py; where they stand is nothing.
+
+    Values that are data (weights, arrays) are not compared.
+    """
+    before, after = _definitions(then), _definitions(now)
+    return [name for name in {**before, **after} if before.get(name) != after.get(name)]
+
+
+def _definitions(source: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.ClassDef):
+            methods = [each for each in node.body if isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef))]
+            found |= {f"{node.name}.{each.name}": ast.dump(each) for each in methods}
+            node.body = [each for each in node.body if each not in methods]
+            found[node.name] = ast.dump(node)
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            found[node.name] = ast.dump(node)
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            found[node.targets[0].id] = ast.dump(node)
+    return found
+
+
+def _last(tb: TracebackType) -> TracebackType:
+    while tb.tb_next is not None:
+        tb = tb.tb_next
+    return tb
+
+
+def _is_own(method: Any, is_user: IsUser) -> bool:
+    code = getattr(inspect.unwrap(method), "__code__", None) if callable(method) else None
+    return code is not None and is_user(code)
+
+
+def _in_a_thread(pipeline: Pipeline, started: Any, items: list[Item]) -> Outcome:
+    """Coroutines need a loop of their own: the notebook's is running in this thread."""
+    __tracebackhide__ = True
+    result: list[Outcome | BaseException] = []
+
+    async def whole() -> Outcome | None:
+        if inspect.isawaitable(started):
+            await started
+        return await pipeline.run_async(items) if pipeline.is_async else None
+
+    def run() -> None:
+        try:
+            result.append(asyncio.run(whole()) or pipeline.run(items))
+        except BaseException as exc:
+            result.append(exc)
+
+    thread = threading.Thread(target=run, name="nbserve-replay", daemon=True)
+    thread.start()
+    thread.join()
+    outcome = result[0]
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return outcome
+
+
+def _opened(path: str) -> Bundle | None:
+    try:
+        return Bundle.open(path)
+    except BundleError:
+        return None
+
+
+def _shell() -> Any:
+    from IPython.core.getipython import get_ipython
+
+    ip = get_ipython()
+    if ip is None:
+        raise UsageError("a request is replayed in a notebook or in IPython", hint="`%nbserve replay ID` there")
+    return ip

@@ -1,0 +1,198 @@
+"""The dashboard of an endpoint: the live card of a serving cell. Its front end is labextension/src/widgets/dashboard.
+
+Made by `Endpoint` when a notebook shows it. Traits hold what a browser needs to draw (`facts`, `now`), custom messages
+the rest, so that a notebook that saves widget state saves neither logs nor answers; the token is in neither.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import anywidget
+import traitlets
+
+from nbserve.errors import NbserveError
+from nbserve.explanation import explanation, shared_bytes
+from nbserve.notebook.card import build
+from nbserve.notebook.widgets import actions, bundle_path
+from nbserve.notebook.widgets.attention import Attention
+from nbserve.notebook.widgets.comms import hear_in_subshells
+from nbserve.notebook.widgets.facts import facts
+from nbserve.notebook.widgets.watcher import Watcher
+
+if TYPE_CHECKING:
+    from nbserve.endpoint import Endpoint
+
+__all__ = ["Dashboard"]
+
+MAX_BODY_BYTES = 50_000_000
+"""Of a request from the try-it box; the gateway has its own limit."""
+MAX_COMPARED_BYTES = 1_000_000_000
+"""Larger models are not compared with the notebook after each cell: `%nbserve explain` does it."""
+_SAY_INTERVAL_S = 0.2
+
+
+class Dashboard(anywidget.AnyWidget):
+    """One endpoint's dashboard. Raises GatewayError, NotFound where it is not served now."""
+
+    _esm = bundle_path("dashboard")
+
+    facts = traitlets.Dict().tag(sync=True)
+    """What stays as long as a version serves (facts.py)."""
+    now = traitlets.Dict().tag(sync=True)
+    """What the last second was like (watcher.py); empty until it was asked."""
+    ended = traitlets.Unicode("").tag(sync=True)
+    """Why there are no more updates."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._attention = Attention(time.monotonic())
+        self._cell = _RunningCell()
+        self._changed: list[str] = []
+        super().__init__(facts=self._facts())
+        hear_in_subshells(self.comm)
+        self._watcher = Watcher(
+            endpoint.served,
+            is_wanted=lambda: self._attention.is_given(time.monotonic(), hears=not self._cell.is_running),
+            on_look=self._compare,
+            on_update=self._on_update,
+            on_end=self._on_end,
+        )
+        self.on_msg(self._on_message)
+        self._watcher.start()
+
+    def mime_bundle(self) -> dict[str, Any]:
+        """What a notebook shows it by; text and pictures are the endpoint's."""
+        view = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
+        return {"application/vnd.jupyter.widget-view+json": view}
+
+    def close(self) -> None:
+        """Called by ipywidgets: watch no more."""
+        self._watcher.close()
+        super().close()
+
+    def _facts(self) -> dict[str, Any]:
+        served = self._endpoint.served
+        model, gateway = served.model(), served.client.status()
+        card = build(model, gateway)
+        return facts(model, gateway, card, self._changed, can_profile=hasattr(self._endpoint, "profile"))
+
+    # -- from the gateway: called in the watcher's thread --------------------------------------------------------------
+
+    def _on_update(self, now: dict[str, Any], lines: list[str]) -> None:
+        if self.facts["version"] != now["version"] or self._has_moved(now):
+            self.facts = self._facts()
+        self.now = now
+        if lines:
+            self.send({"kind": "log", "lines": lines})
+        self._attention.sent()
+
+    def _compare(self) -> None:
+        """After a cell has run: is what was captured another now?"""
+        if self._cell.is_running or not self._cell.has_run or self.ended:
+            return
+        self._cell.has_run = False
+        model = self._endpoint.served.model()
+        if shared_bytes(Path(model.bundle)) > MAX_COMPARED_BYTES:
+            return
+        changed = explanation(model).changed
+        if changed != self._changed:
+            self._changed = changed
+            self.facts = self.facts | {"changed": changed}
+
+    def _has_moved(self, now: dict[str, Any]) -> bool:
+        return bool(now["state"] != self.now.get("state"))
+
+    def _on_end(self, why: str) -> None:
+        self.ended = why
+        self._cell.forget()
+
+    # -- from the browser: called on whichever thread the kernel has for messages --------------------------------------
+
+    def _on_message(self, _: Any, content: dict[str, Any], buffers: list[memoryview]) -> None:
+        kind = content.get("kind")
+        if kind == "view":
+            self._attention.view(str(content.get("view")), bool(content.get("in_sight")))
+            self._watcher.wake()
+        elif kind == "seen":
+            self._attention.seen()
+        elif kind == "hello":
+            self.send({"kind": "history", "points": list(self._watcher.history), "lines": list(self._watcher.log)})
+        elif kind in ("act", "try"):
+            job = _Job(self, str(content.get("id")), content, bytes(buffers[0]) if buffers else b"")
+            threading.Thread(target=job.run, name=f"nbserve-{kind}", daemon=True).start()
+
+
+class _Job:
+    """One press of a button, or one request of the try-it box."""
+
+    def __init__(self, dashboard: Dashboard, id_: str, content: dict[str, Any], body: bytes) -> None:
+        self._dashboard = dashboard
+        self._id = id_
+        self._content = content
+        self._body = body
+        self._said_s = 0.0
+
+    def run(self) -> None:
+        """Do it, and tell the browser of its begin, progress and end."""
+        endpoint, content = self._dashboard._endpoint, self._content
+        self._tell("accepted")
+        try:
+            if content["kind"] == "try":
+                result = self._try(endpoint)
+            else:
+                result = actions.run(endpoint, str(content.get("action")), dict(content.get("params") or {}), self._say)
+        except NbserveError as exc:
+            self._tell("failed", text=exc.message, hint=exc.hint or "")
+        except Exception as exc:  # of a verb, where nobody else would hear of it
+            self._tell("failed", text=f"{type(exc).__name__}: {exc}", hint="")
+        else:
+            self._tell("done", result=result)
+        self._dashboard._watcher.wake()
+
+    def _try(self, endpoint: Endpoint) -> dict[str, Any]:
+        content, body = self._content, self._body
+        if content.get("sample"):
+            from nbserve.explanation import read_sample
+
+            sample = read_sample(endpoint.served.model().bundle)
+            if sample is not None:
+                return actions.try_it(endpoint, sample.content_type, sample.body)
+        return actions.try_it(endpoint, str(content.get("content_type")), body[:MAX_BODY_BYTES])
+
+    def _say(self, text: str, done: float | None) -> None:
+        if time.monotonic() - self._said_s >= _SAY_INTERVAL_S:
+            self._said_s = time.monotonic()
+            self._tell("running", text=text, done=done)
+
+    def _tell(self, state: str, **more: Any) -> None:
+        self._dashboard.send({"kind": "job", "id": self._id, "state": state} | more)
+
+
+class _RunningCell:
+    """Whether the user's cell is running: then a message of the browser may have to wait for its end."""
+
+    def __init__(self) -> None:
+        from IPython.core.getipython import get_ipython
+
+        self.is_running = True  # it is shown by a cell
+        self.has_run = False
+        self._ip = cast(Any, get_ipython())
+        self._ip.events.register("pre_run_cell", self._begins)
+        self._ip.events.register("post_run_cell", self._ends)
+
+    def forget(self) -> None:
+        """Listen no more."""
+        self.is_running = False
+        for event, listener in (("pre_run_cell", self._begins), ("post_run_cell", self._ends)):
+            if listener in self._ip.events.callbacks[event]:
+                self._ip.events.unregister(event, listener)
+
+    def _begins(self, _: Any) -> None:
+        self.is_running = True
+
+    def _ends(self, _: Any) -> None:
+        self.is_running, self.has_run = False, True

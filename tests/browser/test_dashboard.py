@@ -1,0 +1,255 @@
+"""The dashboard in a real browser: it lives and acts while a cell runs, what comes from outside stays text, silence
+costs nothing. Its pictures in docs/ are made here where NBSERVE_PICTURES names their folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Locator, WebSocket, expect
+
+from nbserve.endpoint import Endpoint
+from tests.browser.jupyter import FRONT_ENDS, FrontEnd, Jupyter, OpenNotebook, opened
+
+DASHBOARD = ".jp-nbserve-dashboard"
+EVIL = "<img src=x onerror='window.hacked = true'>"
+
+SERVE = """%%serve_handler digits --sample [1, 2, 3]
+import time
+from nbserve import Handler
+
+class Digits(Handler):
+    def initialize(self, context):
+        self.rows = context.metrics.counter("rows_seen", "rows that were summed up")
+    def preprocess(self, rows):
+        time.sleep(0.0005)
+        return [row.payload for row in rows]
+    def inference(self, batch):
+        time.sleep(0.003)
+        self.rows.inc(len(batch))
+        print("a batch of", len(batch))
+        return [sum(one) for one in batch]
+"""
+TRAFFIC = """import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from nbserve import Endpoint
+
+endpoint = Endpoint.find("digits")
+with ThreadPoolExecutor(6) as pool:
+    while not Path("enough").exists():
+        list(pool.map(endpoint.predict, [[1, 2]] * 60))
+        time.sleep(0.02)
+"""
+STOP = "%nbserve stop digits"
+
+
+def serve(notebook: OpenNotebook) -> Locator:
+    """Run the first two cells; the dashboard."""
+    notebook.run(0)
+    notebook.run(1)
+    dashboard = notebook.output(1).locator(DASHBOARD)
+    dashboard.wait_for()
+    return dashboard
+
+
+def number_of(text: str) -> float:
+    return float(re.sub(r"[^\d.]", "", text) or 0)
+
+
+@pytest.mark.parametrize("front_end", FRONT_ENDS)
+def test_it_lives_and_acts_while_a_cell_runs(browser: Browser, server: Jupyter, front_end: FrontEnd) -> None:
+    enough = server.folder / "enough"
+    enough.unlink(missing_ok=True)
+    name = server.write(f"lives-{front_end}.ipynb", ["%load_ext nbserve", SERVE, TRAFFIC, STOP])
+    with opened(browser, server, name, front_end) as notebook:
+        dashboard = serve(notebook)
+        assert "sums" not in dashboard.inner_text()
+        notebook.start(2)
+        rate = dashboard.locator(".jp-nbserve-value").first
+        seen: set[str] = set()
+        deadline = time.monotonic() + 30
+        while len(seen) < 3:  # it goes on: three different figures
+            seen.add(rate.inner_text())
+            assert time.monotonic() < deadline, seen
+            notebook.page.wait_for_timeout(200)
+        assert number_of(rate.inner_text()) > 0
+        expect(dashboard.get_by_role("img", name="a request on average")).to_be_visible()
+        expect(dashboard.get_by_text("rows_seen")).to_be_visible()
+
+        dashboard.get_by_text("Try it").click()
+        expect(dashboard.get_by_label("request body")).to_have_value("[1,2,3]")
+        dashboard.get_by_label("request body").fill("[20, 22]")
+        dashboard.get_by_role("button", name="Send", exact=True).click()
+        expect(dashboard.get_by_label("answer", exact=True)).to_have_text("42")
+        expect(dashboard.get_by_role("img", name="for this request")).to_be_visible()
+        dashboard.get_by_label("request body").fill("[20, ")
+        dashboard.get_by_label("request body").press("Control+Enter")
+        expect(dashboard.locator(".jp-nbserve-answer")).to_contain_text("400")
+
+        dashboard.get_by_role("button", name="Scale").click()
+        dashboard.get_by_role("spinbutton", name="workers").fill("2")
+        dashboard.get_by_role("spinbutton", name="workers").press("Enter")
+        expect(dashboard.locator("tbody tr", has_text="#1").first).to_contain_text(
+            re.compile("ready|busy"), timeout=30_000
+        )
+        expect(dashboard.get_by_role("status").filter(has_text="2 workers")).to_be_visible()
+        dashboard.get_by_role("button", name="Close").click()
+        assert notebook.is_running(2), "all of this was while the cell ran"
+        take_pictures(notebook, dashboard)
+        enough.touch()
+        notebook.run(3)
+        expect(dashboard.get_by_text("ended", exact=True)).to_be_visible()
+        expect(dashboard.get_by_role("button", name="Bench")).to_be_disabled()
+
+
+def take_pictures(notebook: OpenNotebook, dashboard: Locator) -> None:
+    """Light and dark, for docs/; only where asked for."""
+    folder = os.environ.get("NBSERVE_PICTURES")
+    if not folder or notebook.front_end != "lab":
+        return
+    notebook.page.wait_for_timeout(9000)  # for curves to look at
+    for theme in ("Dark", "Light"):
+        notebook.theme(f"JupyterLab {theme}")  # type: ignore[arg-type]
+        notebook.page.wait_for_timeout(1500)
+        dashboard.screenshot(path=Path(folder) / f"dashboard-{theme.lower()}.png")
+
+
+def test_what_comes_from_outside_stays_text(browser: Browser, server: Jupyter) -> None:
+    handler = f"""%%serve_handler digits
+from nbserve import Handler
+
+class Digits(Handler):
+    def initialize(self, context):
+        self.rows = context.metrics.counter("rows", {EVIL!r})
+    def preprocess(self, rows):
+        return [row.payload for row in rows]
+    def inference(self, batch):
+        print({EVIL!r})
+        self.rows.inc(1, kind={EVIL!r})
+        if batch[0] == 0:
+            raise ValueError({EVIL!r})
+        return [{EVIL!r}]
+"""
+    ask = """from nbserve import Endpoint
+endpoint = Endpoint.find("digits")
+endpoint.predict(1)
+try:
+    endpoint.predict(0)
+except Exception:
+    pass"""
+    name = server.write("evil.ipynb", ["%load_ext nbserve", handler, ask, STOP])
+    with opened(browser, server, name) as notebook:
+        dashboard = serve(notebook)
+        notebook.run(2)
+        log = dashboard.get_by_role("log", include_hidden=True)
+        expect(log).to_contain_text(EVIL)
+        expect(log).to_contain_text("ValueError")
+        expect(dashboard.locator("tr", has_text="rows").filter(has_text=EVIL)).to_be_visible()
+        dashboard.get_by_text("Try it").click()
+        for body, status in (("1", "200"), ("0", "500")):
+            dashboard.get_by_label("request body").fill(body)
+            dashboard.get_by_role("button", name="Send", exact=True).click()
+            expect(dashboard.locator(".jp-nbserve-answer")).to_contain_text(status)
+            expect(dashboard.get_by_label("answer", exact=True)).to_contain_text(EVIL)
+        assert notebook.page.evaluate("() => window.hacked") is None
+        assert dashboard.locator("img").count() == 0
+        notebook.run(3)
+
+
+class Comms:
+    """Counts what the kernel sends to widgets and what they send."""
+
+    def __init__(self, notebook: OpenNotebook) -> None:
+        self.count = 0
+        notebook.page.on("websocket", self._listen)
+
+    def _listen(self, socket: WebSocket) -> None:
+        socket.on("framereceived", self._take)
+        socket.on("framesent", self._take)
+
+    def _take(self, frame: str | bytes) -> None:
+        data = frame.encode() if isinstance(frame, str) else frame
+        found = re.search(rb'"msg_type": ?"(\w+)"', data)  # of the message itself; its parent's comes after
+        self.count += found is not None and found[1] == b"comm_msg"
+
+
+def test_silence_and_a_reader_who_looks_away_cost_no_message(browser: Browser, server: Jupyter) -> None:
+    """A Hub ends kernels that nobody talks to."""
+    name = server.write("silence.ipynb", ["%load_ext nbserve", SERVE, TRAFFIC, STOP])
+    enough = server.folder / "enough"
+    enough.unlink(missing_ok=True)
+    with opened(browser, server, name) as notebook:
+        comms = Comms(notebook)
+        notebook.page.reload()
+        notebook.page.locator(".jp-CodeCell").first.wait_for()
+        dashboard = serve(notebook)
+        assert spent(notebook, comms) == 0, "nothing changes"
+        notebook.start(2)
+        rate = dashboard.locator(".jp-nbserve-value").first
+        expect(rate).not_to_have_text(re.compile("^[0–]$"))
+        assert spent(notebook, comms) > 0, "it changes"
+        dashboard.evaluate("element => { element.style.display = 'none'; }")
+        assert spent(notebook, comms) == 0, "nobody looks"
+        dashboard.evaluate("element => { element.style.display = ''; }")
+        assert spent(notebook, comms) > 0, "somebody looks again"
+        enough.touch()
+        notebook.run(3)
+
+
+def spent(notebook: OpenNotebook, comms: Comms) -> int:
+    """Messages in two seconds, after one and a half in which what is under way arrives."""
+    notebook.page.wait_for_timeout(1500)
+    before = comms.count
+    notebook.page.wait_for_timeout(2000)
+    return comms.count - before
+
+
+def test_a_saved_notebook_has_a_picture_and_text_and_no_secret(browser: Browser, server: Jupyter) -> None:
+    name = server.write("saved.ipynb", ["%load_ext nbserve", SERVE, "%nbserve status digits", "%nbserve token digits"])
+    with opened(browser, server, name) as notebook:
+        serve(notebook)
+        notebook.run(2)
+        notebook.output(2).locator(DASHBOARD).wait_for()
+        token = Endpoint.find("digits").token
+        notebook.save()
+        notebook.page.wait_for_timeout(500)
+        deadline = time.monotonic() + 20
+        while not server.saved(name)["cells"][2]["outputs"]:
+            assert time.monotonic() < deadline
+            notebook.page.wait_for_timeout(100)
+    saved = server.saved(name)
+    text = json.dumps(saved)
+    assert str(token) not in text
+    assert "widgets" not in saved["metadata"]
+    for number in (1, 2):
+        [data] = [out["data"] for out in saved["cells"][number]["outputs"] if "widget-view" in json.dumps(out)]
+        assert "data:image/svg+xml;base64," in "".join(data["text/html"])
+        assert "digits version 1" in "".join(data["text/plain"])
+
+
+def test_promote_writes_a_context_and_shows_how_to_run_it(browser: Browser, server: Jupyter) -> None:
+    name = server.write("promote.ipynb", ["%load_ext nbserve", SERVE, STOP])
+    with opened(browser, server, name) as notebook:
+        dashboard = serve(notebook)
+        dashboard.get_by_role("button", name="Promote").click()
+        form = dashboard.get_by_role("region", name="Promote to an image")
+        form.get_by_label("Tag").fill("Not A Tag")
+        form.get_by_role("button", name="Promote").click()
+        expect(form.get_by_role("alert")).to_contain_text("is no name of an image")
+        form.get_by_role("button", name="Close").click()
+        dashboard.get_by_role("button", name="Promote").click()
+        form.get_by_label("Tag").fill("digits:tried")
+        form.get_by_label("Folder").fill("promoted")
+        form.get_by_label("build the image").uncheck()
+        form.get_by_label("It must answer").select_option("off")
+        form.get_by_role("button", name="Promote").click()
+        expect(form.get_by_text("written", exact=True)).to_be_visible(timeout=60_000)
+        expect(form).to_contain_text("digits:tried")
+        assert (server.folder / "promoted" / "Dockerfile").is_file()
+        notebook.run(2)

@@ -1,0 +1,360 @@
+"""Profiles of live workers at a real gateway: under traffic, of one request, bounded, kept; and the advice they lead to."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from nbserve.bundle import Sample
+from nbserve.config import ModelConfig
+from nbserve.errors import BadRequest, Conflict, MeasureError, NotFound, UsageError
+from nbserve.measure.profile_result import ProfileResult
+from nbserve.profiling import Wanted, advise_endpoint, make_profile, profile_endpoint
+from nbserve.resolve import Served
+from nbserve.wire.profile import ProfileRequest, ProfileStatus
+from tests.handlers import advice
+from tests.unit.gateway.running import Running, make_bundle, running, until
+
+pytestmark = pytest.mark.xdist_group("contract-profile")
+
+MODEL = """
+import os
+import torch
+
+
+class Obedient:
+    def initialize(self, context):
+        torch.manual_seed(0)
+        self.model = torch.nn.Sequential(torch.nn.Linear(16, 16), torch.nn.ReLU(), torch.nn.Linear(16, 4))
+
+    def preprocess(self, rows):
+        return torch.zeros(len(rows), 16)
+
+    def inference(self, batch):
+        return self.model(batch)
+
+    def postprocess(self, outputs):
+        return [os.getpid() for _ in outputs]
+"""
+
+PLAIN = """
+import os
+
+
+class Obedient:
+    async def inference(self, rows):
+        await asyncio.sleep(0.001)
+        return [os.getpid() for row in rows]
+"""
+
+SAMPLE = Sample("application/json", b"[1]", "application/json", b"1")
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """Serves `model` on two workers, and `plain`, a coroutine handler without torch."""
+    folder = tmp_path_factory.mktemp("bundles")
+    with running() as gateway:
+        two = ModelConfig(workers=2, threads=1, proof="off")
+        gateway.client.register(str(make_bundle(folder / "m", source=MODEL, sample=SAMPLE)), name="model", config=two)
+        gateway.client.register(str(make_bundle(folder / "p", source=PLAIN, sample=None)), name="plain")
+        yield gateway
+
+
+@contextlib.contextmanager
+def traffic(
+    gateway: Running, name: str, clients: int = 2, bodies: tuple[bytes, ...] = (b"[1]",)
+) -> Iterator[list[Any]]:
+    """Requests from so many clients, one after the other each; what was answered."""
+    over, answers = threading.Event(), []
+
+    def send(number: int) -> None:
+        at = number
+        while not over.is_set():
+            answers.append(json.loads(gateway.client.predict(name, bodies[at % len(bodies)])[1]))
+            at += 1
+
+    senders = [threading.Thread(target=send, args=(number,)) for number in range(clients)]
+    for sender in senders:
+        sender.start()
+    try:
+        yield answers
+    finally:
+        over.set()
+        for sender in senders:
+            sender.join()
+
+
+def over(gateway: Running, name: str) -> ProfileStatus:
+    """The last profile, once it is over."""
+    return until(lambda: (s := gateway.client.profile_status(name)).state != "running" and s, "the profile is over", 60)
+
+
+def test_a_live_worker_under_real_traffic_while_the_other_serves(gateway: Running, tmp_path: Path) -> None:
+    pids = {worker.pid for worker in gateway.client.model("model").workers}
+    told: list[str] = []
+    with traffic(gateway, "model", clients=4) as answers:
+        until(lambda: set(answers) == pids, "both workers answer")
+        result = make_profile(
+            Served(gateway.client, "model"), Wanted(batches=10, shapes=True, out=tmp_path / "t.json.gz"), told.append
+        )
+        at = len(answers)
+        until(lambda: set(answers[at:]) == pids, "both still answer")
+    status = result.status
+    assert (status.state, status.batches, status.has_trace, status.error) == ("done", 10, True, "")
+    assert told[0].startswith(f"profiling worker {status.worker} of model: 10 batches")
+    assert {worker.pid for worker in gateway.client.model("model").workers} == pids, "no restart"
+    assert {worker.state for worker in gateway.client.model("model").workers} <= {"READY", "BUSY"}
+    calls = {operator.name: operator for operator in result.operators}
+    assert calls["batch"].calls == calls["inference"].calls == 10
+    assert calls["aten::addmm"].calls == 20
+    assert calls["aten::addmm"].shapes[0].startswith("[[")
+    trace = result.trace
+    assert {(lane.process, lane.thread) for lane in trace.lanes} == {
+        ("gateway", "requests"),
+        (f"worker {status.worker}", "main"),
+    }
+    # each profiled batch has its requests at the gateway, in which the worker's time lies
+    for number in set(trace.link.tolist()) - {0}:
+        mine = trace.link == number
+        names = [trace.names[name] for name in trace.name]
+        batch = next(i for i in range(len(trace)) if mine[i] and names[i] == "batch")
+        sent = [i for i in range(len(trace)) if mine[i] and names[i] == "in worker"]
+        assert sent
+        for i in sent:
+            assert trace.start_us[i] <= trace.start_us[batch] + 50
+            assert trace.start_us[batch] <= trace.start_us[i] + trace.duration_us[i]
+    events = json.loads(gzip.decompress((tmp_path / "t.json.gz").read_bytes()))["traceEvents"]
+    assert {"aten::addmm", "in worker"} <= {event["name"] for event in events}
+    assert (tmp_path / "t.json.gz").stat().st_mode & 0o077 == 0
+    assert "aten::addmm" in repr(result)
+    assert "aten::addmm" in result._repr_html_()
+
+
+def test_one_request_is_profiled_where_its_header_asks(gateway: Running) -> None:
+    with traffic(gateway, "model", clients=2):
+        reply = gateway.predict([1], "model", "X-Nbserve-Profile: 1", "X-Request-Id: look/at+this")
+        assert reply.status == 200
+        status = over(gateway, "model")
+    assert (status.id, status.batches, status.request_id) == ("look/at+this", 1, "look/at+this")
+    record = gateway.client.profile_record("model", "look/at+this")
+    assert "look/at+this" in [request.request_id for request in record.requests]
+    assert len(record.worker.batches) == 1
+    result = profile_endpoint(Served(gateway.client, "model"), Wanted(), print, show="look/at+this")
+    assert isinstance(result, ProfileResult)
+    assert "aten::addmm" in {operator.name for operator in result.operators}
+    states = until(
+        lambda: {worker.state for worker in gateway.client.model("model").workers} == {"READY"},
+        "the others are told to stop",
+    )
+    assert states
+
+
+def test_without_a_token_nobody_has_requests_profiled(tmp_path: Path) -> None:
+    with running(profile="container", token="", owner_token="mine", owner_pid=None) as gateway:
+        register = {"url": str(make_bundle(tmp_path, source=PLAIN, sample=None)), "model_name": "m"}
+        owner = {"Authorization": "Bearer mine"}
+        url = f"http://127.0.0.1:{gateway.port}"
+        assert (
+            httpx.post(f"{gateway.client.management_url}/models", json=register, headers=owner, timeout=60).status_code
+            == 200
+        )
+        assert httpx.post(f"{url}/predictions/m", json=[1], headers={"X-Nbserve-Profile": "1"}).status_code == 200
+        assert httpx.get(f"{gateway.client.management_url}/models/m/profiles", headers=owner).json() == []
+
+
+def test_without_torch_the_stages_alone_and_it_says_so(gateway: Running) -> None:
+    with traffic(gateway, "plain"):
+        result = make_profile(Served(gateway.client, "plain"), Wanted(batches=5), lambda text: None)
+    assert not result.status.has_trace
+    assert "has not loaded torch" in result.status.note
+    assert "stages alone" in repr(result)
+    calls = {operator.name: operator.calls for operator in result.operators}
+    assert calls["batch"] == calls["inference"] == 5
+    with pytest.raises(NotFound, match="has no torch trace"):
+        gateway.client.profile_trace("plain")
+
+
+def test_where_no_request_comes_it_is_said_and_the_sample_offered(gateway: Running) -> None:
+    told: list[str] = []
+    with pytest.raises(MeasureError, match="no request came") as raised:
+        make_profile(Served(gateway.client, "plain"), Wanted(seconds=0.4), told.append)
+    assert "--send-sample" in raised.value.hint
+    with pytest.raises(UsageError, match="without a sample"):
+        make_profile(Served(gateway.client, "plain"), Wanted(send_sample=True), told.append)
+    result = make_profile(Served(gateway.client, "model"), Wanted(batches=3, send_sample=True), told.append)
+    assert result.status.batches == 3
+
+
+def test_one_at_a_time_it_can_be_stopped_and_bounds_are_checked(gateway: Running) -> None:
+    client, asked = gateway.client, ProfileRequest(seconds=60)
+    began = client.start_profile("plain", asked)
+    assert (began.state, began.asked_batches) == ("running", 20)
+    with pytest.raises(Conflict, match="being profiled already"):
+        client.start_profile("plain", asked)
+    with pytest.raises(Conflict, match="still goes on"):
+        client.profile_record("plain", began.id)
+    assert gateway.predict([1], "plain").status == 200
+    until(lambda: client.profile_status("plain").batches == 1, "the batch is counted")
+    stopped = profile_endpoint(Served(client, "plain"), Wanted(), print, stop=True)
+    assert isinstance(stopped, ProfileResult)
+    assert stopped.status.batches == 1
+    for wrong in (ProfileRequest(batches=0), ProfileRequest(seconds=1e9), ProfileRequest(batches=99_999)):
+        with pytest.raises(BadRequest):
+            client.start_profile("plain", wrong)
+    with pytest.raises(NotFound, match="no worker 7"):
+        client.start_profile("plain", ProfileRequest(worker=7))
+    with pytest.raises(NotFound):
+        client.start_profile("nobody", asked)
+    with pytest.raises(NotFound, match="no profile 'x'"):
+        client.profile_record("plain", "x")
+    assert gateway.ask("POST /models/plain/profile", b"[").status == 400
+    with pytest.raises(UsageError):
+        profile_endpoint(Served(client, "plain"), Wanted(), print, list_=True, stop=True)
+
+
+def test_the_last_five_are_kept(gateway: Running) -> None:
+    for number in range(7):
+        assert gateway.predict([1], "model", "X-Nbserve-Profile: 1", f"X-Request-Id: r{number}").status == 200
+        until(lambda number=number: gateway.client.profile_status("model").id == f"r{number}", "it began")  # type: ignore[misc]
+        assert over(gateway, "model").state == "done"
+    kept = profile_endpoint(Served(gateway.client, "model"), Wanted(), print, list_=True)
+    assert isinstance(kept, list)
+    assert [one.id for one in kept] == ["r6", "r5", "r4", "r3", "r2"]
+    with pytest.raises(NotFound):
+        gateway.client.profile_trace("model", "r1")
+    traces = {path.name for pid in (gateway.process.pid,) for path in _files(pid)}
+    assert len(traces) <= 10, "files of dropped profiles are gone"
+
+
+def _files(pid: int) -> list[Path]:
+    roots = {
+        Path(line.split()[-1]).parent for line in Path(f"/proc/{pid}/maps").read_text().splitlines() if "nbs-" in line
+    }
+    return [file for root in roots for file in root.glob("profiles/*")]
+
+
+def test_a_worker_that_dies_takes_its_profile_along_and_nothing_else(gateway: Running) -> None:
+    client = gateway.client
+    client.start_profile("plain", ProfileRequest(seconds=60))
+    [worker] = client.model("plain").workers
+    assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGKILL)
+    status = over(gateway, "plain")
+    assert status.state == "failed"
+    assert "has gone" in status.error
+    assert gateway.predict([1], "plain").status == 200
+    with pytest.raises(MeasureError, match="failed"):
+        profile_endpoint(Served(client, "plain"), Wanted(), print, show="last")
+
+
+def test_torchserves_switch_profiles_what_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENABLE_TORCH_PROFILER", "TRUE")
+    with running() as gateway:
+        gateway.client.register(str(make_bundle(tmp_path, source=MODEL, sample=None)), name="m")
+        with traffic(gateway, "m", clients=1):
+            until(lambda: len(gateway.client.profiles("m")) >= 2, "one after the other", 60)
+        newest = gateway.client.profiles("m")[0]
+        assert newest.has_trace
+        assert newest.batches == 10
+        until(lambda: any("Self CPU" in event.text for event in gateway.client.logs("m")), "the table is in the log")
+
+
+# --- advice, by real handlers on a CPU ---
+
+
+@pytest.fixture(scope="module")
+def advised(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """advised(source, ...) -> the rules that speak of a profile under traffic."""
+    folder = tmp_path_factory.mktemp("advised")
+    with running() as gateway:
+
+        def ask(
+            source: str, clients: int = 1, bodies: tuple[bytes, ...] = (b"[1]",), batches: int = 30, **config: Any
+        ) -> list[str]:
+            bundle = make_bundle(folder, source=source, sample=None)
+            gateway.client.register(str(bundle), name="m", config=ModelConfig(**config))
+            with traffic(gateway, "m", clients, bodies):
+                result = make_profile(
+                    Served(gateway.client, "m"), Wanted(batches=batches, shapes=True), lambda text: None
+                )
+            return [finding.rule for finding in result.findings]
+
+        ask.gateway = gateway  # type: ignore[attr-defined]
+        yield ask
+
+
+def test_preprocess_bound(advised: Any) -> None:
+    assert "preprocess-bound" in advised(advice.SLEEPS.format(preprocess_s=0.006, inference_s=0.005))
+    assert "preprocess-bound" not in advised(advice.SLEEPS.format(preprocess_s=0.004, inference_s=0.0065))
+
+
+def test_python_bound(advised: Any) -> None:
+    assert "python-bound" in advised(advice.LOOPS)
+    assert "python-bound" in advised(advice.RANGES.format(python_s=0.006, operator_s=0.004))
+    assert "python-bound" not in advised(advice.RANGES.format(python_s=0.004, operator_s=0.006))
+
+
+def test_oversubscribed_threads(advised: Any) -> None:
+    cores = len(os.sched_getaffinity(0))
+    assert "oversubscribed-threads" in advised(advice.THREADS.format(threads=cores + 1))
+    assert "oversubscribed-threads" not in advised(advice.THREADS.format(threads=1))
+
+
+def test_json_dominated(advised: Any) -> None:
+    body = json.dumps([number / 7 for number in range(20_000)]).encode()
+    assert "json-dominated" in advised(advice.ECHO, bodies=(body,))
+    assert "json-dominated" not in advised(advice.SLEEPS.format(preprocess_s=0, inference_s=0.005))
+
+
+def test_padding_waste(advised: Any) -> None:
+    texts = tuple(json.dumps("a" * length).encode() for length in (3, 400, 5, 300, 7))
+    assert "padding-waste" in advised(advice.PADS, clients=5, bodies=texts, max_batch_delay_ms=20)
+    alike = tuple(json.dumps("a" * length).encode() for length in (395, 400, 390))
+    assert "padding-waste" not in advised(advice.PADS, clients=5, bodies=alike, max_batch_delay_ms=20)
+
+
+def test_batch_delay_costs(advised: Any) -> None:
+    handler = advice.SLEEPS.format(preprocess_s=0, inference_s=0.010)
+    assert "batch-delay-costs" in advised(handler, max_batch_delay_ms=10)
+    assert "batch-delay-costs" not in advised(handler, max_batch_delay_ms=1.5)
+
+
+def test_a_slow_worker(advised: Any) -> None:
+    for slow_s, speaks in ((0.009, True), (0.0048, False)):
+        found = advised(advice.ONE_IS_SLOW.format(slow_s=slow_s), clients=2, batches=60, workers=2, threads=1)
+        assert ("slow-worker" in found) is speaks
+
+
+def test_batches_that_never_fill_by_counters_alone(advised: Any) -> None:
+    gateway: Running = advised.gateway
+    served = Served(gateway.client, "m")
+    advised(advice.ECHO, batches=110)
+    found = advise_endpoint(served, 0.0)
+    assert "batch-never-fills" in [finding.rule for finding in found.findings]
+    assert found.requests >= 110
+    advised(advice.ECHO, batches=110, max_batch_size=2)
+    assert "batch-never-fills" not in [finding.rule for finding in advise_endpoint(served, 0.0).findings]
+    quiet = advise_endpoint(served, 0.2)
+    assert (quiet.requests, quiet.seconds) == (0, 0.2)
+
+
+def test_memory_near_its_limit(advised: Any) -> None:
+    gateway: Running = advised.gateway
+    served = Served(gateway.client, "m")
+    assert "memory-near-limit" not in advised(advice.LARGE, batches=1)
+    [worker] = gateway.client.model("m").workers
+    assert worker.rss_bytes is not None
+    for share, speaks in ((0.95, True), (0.8, False)):
+        advised(advice.LARGE, batches=1, max_rss_bytes=int(worker.rss_bytes / share))
+        assert ("memory-near-limit" in [finding.rule for finding in advise_endpoint(served, 0.0).findings]) is speaks
