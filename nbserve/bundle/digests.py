@@ -37,7 +37,10 @@ def file_digest(path: Path) -> str:
 
 
 def write_and_digest(path: Path, chunks: Iterable[bytes | memoryview]) -> str:
-    """Write chunks to a file, and take their sha256 at the same time, in a thread: each takes as long. Raises OSError."""
+    """Write chunks to a file and take their sha256 in a thread meanwhile: one takes as long as the other.
+
+    Raises OSError.
+    """
     digest = hashlib.sha256()
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file, ThreadPoolExecutor(1, thread_name_prefix="nbserve-digest") as thread:

@@ -253,6 +253,11 @@ class _Walk:
             self.value(obj.__func__, f"{path}.__func__", depth)
             self.value(obj.__self__, f"{path}.__self__", depth)
             return
+        if type(obj) is functools.partial:
+            self.value(obj.func, f"{path}.func", depth)
+            self.value(obj.args, f"{path}.args", depth)
+            self.value(obj.keywords, f"{path}.keywords", depth)
+            return
         try:
             registered = copyreg.dispatch_table.get(type(obj))
             reduced: Any = registered(obj) if registered is not None else obj.__reduce_ex__(4)
@@ -264,7 +269,7 @@ class _Walk:
         self._keep.append(reduced)
         owns = name.startswith("pandas.")
         self._copied += owns
-        self._reduced(reduced, path, depth)
+        self._reduced((*reduced[:2], None, *reduced[3:]) if name in _STATELESS else reduced, path, depth)
         self._copied -= owns
 
     def _reduced(self, reduced: tuple[Any, ...], path: str, depth: int) -> None:
@@ -290,6 +295,8 @@ class _Walk:
 
 
 _ATOM_SET = set(_ATOMS)
+_STATELESS = {"sklearn.utils._bunch.Bunch"}
+"""Their `__setstate__` lets go of the state: pickle loses it, too."""
 
 
 def _atom(obj: Any) -> tuple[str, str]:

@@ -220,7 +220,7 @@ class Draft:
         shutil.rmtree(self._temporary, ignore_errors=True)
 
     def _digest(self, file: str) -> str:
-        """Of a file to be written; written at once where no earlier bundle has one of this name: it cannot be linked."""
+        """Of a file to be written; written at once where no earlier bundle has its name, so that none can be linked."""
         chunks = self._content.files[file]
         if any((bundle / file).is_file() for bundle in self._root.iterdir()):
             return digest_of(chunks())

@@ -46,6 +46,7 @@ CALLS = {
     "logging:getLogger",
     "operator:attrgetter",
     "operator:itemgetter",
+    "operator:methodcaller",
     "pathlib:PosixPath",
     "pathlib:PurePosixPath",
     "pathlib:PureWindowsPath",

@@ -15,7 +15,7 @@ from nbserve.bundle.manifest import ValueRecord
 
 __all__ = ["Watch"]
 
-_MOST = 10
+_MOST = 50
 
 
 class Watch:
@@ -27,9 +27,14 @@ class Watch:
         self.fingerprint = fingerprint(self._values, self._names)
 
     def changed(self, records: Mapping[str, ValueRecord], files: Collection[str]) -> list[str]:
-        """Paths of what is another now; of a value with only other bytes in one of these files, its name."""
+        """What is another now, "seen['n'] and 3 more": for each value the first path, or its name where only the bytes
+        of one of these files are others.
+        """
         now = fingerprint(self._values, self._names)
-        paths = [path for path, _ in differences(self.fingerprint, now, most=_MOST)]
-        named = {re.split(r"[.\[(]", path)[0] for path in paths}
-        whole = [name for name, record in records.items() if name not in named and set(record.files) & set(files)]
-        return paths + whole
+        paths: dict[str, list[str]] = {}
+        for path, _ in differences(self.fingerprint, now, most=_MOST):
+            paths.setdefault(re.split(r"[.\[(]", path)[0], []).append(path)
+        found = [first + (f" and {len(others)} more" if others else "") for first, *others in paths.values()]
+        return found + [
+            name for name, record in records.items() if name not in paths and set(record.files) & set(files)
+        ]
