@@ -27,6 +27,7 @@ __all__ = [
     "Skipped",
     "Variable",
     "bundle_explanation",
+    "changes_since",
     "explain",
     "explanation",
     "of_variable",
@@ -116,6 +117,8 @@ class Live(Protocol):
     def statement(self, name: str, label: str) -> str: ...
 
 
+_QUICK_BYTES = 1_000_000_000
+"""Compared in half a second."""
 _LIVE: dict[str, Live] = {}
 """Endpoint -> what this process captured for it last."""
 
@@ -141,15 +144,24 @@ def explanation(model: ModelStatus, variable: str = "", *, compare: bool = True)
 
     Raises BundleError where its bundle cannot be read here, UsageError.
     """
-    live = _LIVE.get(model.name)
-    if live is not None and str(live.bundle) != model.bundle:
-        live = None
+    live = _live(model)
     found = _whole(Path(model.bundle))
     found = msgspec.structs.replace(found, name=model.name, version=model.version, proof=model.proof)
     found.warnings += model.warnings  # what workers found out while they serve
     if live is not None and compare:
         found.changed = live.changes()
     return of_variable(found, variable, live) if variable else found
+
+
+def changes_since(model: ModelStatus) -> list[str]:
+    """What is another in this notebook than what is served; of larger data `explain` alone tells, which takes longer."""
+    live = _live(model)
+    return live.changes() if live is not None and shared_bytes(Path(model.bundle)) <= _QUICK_BYTES else []
+
+
+def _live(model: ModelStatus) -> Live | None:
+    live = _LIVE.get(model.name)
+    return live if live is not None and str(live.bundle) == model.bundle else None
 
 
 def bundle_explanation(bundle: Path, variable: str = "") -> Explanation:

@@ -24,7 +24,7 @@ from nbserve.completion import complete_bundle_or_name, complete_gateway, comple
 from nbserve.config import ModelConfig
 from nbserve.errors import UsageError
 from nbserve.explained import as_renderable
-from nbserve.explanation import explain
+from nbserve.explanation import changes_since, explain
 from nbserve.failures import STAGES, failures
 from nbserve.measure.options import BENCH_PARAMS, bench_options
 from nbserve.options import CELL_OPTIONS, MODEL_OPTIONS, SERVER_OPTIONS, model_config
@@ -148,7 +148,8 @@ def status(
 ) -> list[GatewayStatus] | ModelStatus:
     """One endpoint's status; without a name, that of every gateway."""
     if name:
-        return gateways.find(name, gateway=gateway, version=version).model()
+        model = gateways.find(name, gateway=gateway, version=version).model()
+        return msgspec.structs.replace(model, warnings=[*model.warnings, *changes_since(model)])
     return [each.status for each in gateways.matching(gateway)]
 
 

@@ -189,7 +189,8 @@ class Walker:
     def _literal(self, name: str, obj: Any, chain: Chain) -> bool:
         """`name = [1, 2]`, where no part of it is part of something else too: a copy would no longer be the same."""
         parts = [part for part in mutable_parts(obj) if part is not obj]
-        if self._shared_elsewhere(obj, parts):
+        bound = isinstance(obj, types.BuiltinFunctionType)  # `push = words.append`: a name, which would be its own
+        if bound or self._shared_elsewhere(obj, parts):
             return False
         hard: set[str] = set()
 

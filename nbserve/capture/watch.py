@@ -34,7 +34,7 @@ class Watch:
         paths: dict[str, list[str]] = {}
         for path, _ in differences(self.fingerprint, now, most=_MOST):
             paths.setdefault(re.split(r"[.\[(]", path)[0], []).append(path)
-        found = [first + (f" and {len(others)} more" if others else "") for first, *others in paths.values()]
+        found = [first + (f" and {len(rest)} more" if rest else "") for first, *rest in paths.values()]
         return found + [
             name for name, record in records.items() if name not in paths and set(record.files) & set(files)
         ]

@@ -17,6 +17,7 @@ from pathlib import Path
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
 import nbserve
+from nbserve.bundle.requirements import without_password
 from nbserve.errors import ExportError
 from nbserve.export.requirements import OWN, Pin
 
@@ -25,6 +26,7 @@ __all__ = ["fetch_wheels", "requirement_lines", "write_own_wheel"]
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest time that a zip can say: equal files give equal wheels."""
 _SHOWN_LINES = 15
+_PLACES = ("index-url", "extra-index-url", "find-links")
 
 
 def fetch_wheels(pins: Sequence[Pin], folder: Path, *, complete: bool) -> None:
@@ -44,9 +46,18 @@ def fetch_wheels(pins: Sequence[Pin], folder: Path, *, complete: bool) -> None:
         said = "\n".join((done.stderr or done.stdout).strip().splitlines()[-_SHOWN_LINES:])
         raise ExportError(
             f"pip cannot fetch the wheels for the image:\n{said}",
-            hint="give pip the index they were installed from (PIP_INDEX_URL or PIP_EXTRA_INDEX_URL), or, where pip "
+            hint=f"{_looked_in()}give pip the index they were installed from (PIP_INDEX_URL or PIP_EXTRA_INDEX_URL), or, where pip "
             "itself is missing, install it into this environment",
         )
+
+
+def _looked_in() -> str:
+    """Where pip is configured to look here, without passwords."""
+    command = [sys.executable, "-m", "pip", "config", "list"]
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    settings = (line.partition("=") for line in done.stdout.splitlines())
+    urls = [url for key, _, value in settings if key.endswith(_PLACES) for url in value.strip("'").split()]
+    return f"pip looked in {', '.join(map(without_password, urls))}; " if urls else ""
 
 
 def write_own_wheel(folder: Path) -> None:

@@ -42,8 +42,9 @@ its own work between two batches. (Without it nine batches of 50 ms were 1 to 2 
 of the refusals came late, or the answers did; measured by the overload row of tests/faults.)"""
 LONGEST_LINE_S = 5.0
 """Nobody is told to come back later than this: many never do, and the line is empty before that."""
-TICK_S = 1e-4
-"""Timers may fire this much early: what is due within a tick is due."""
+TICK_S = 5e-4
+"""Timers may fire this much early, as uvloop's count whole milliseconds: what is due within a tick is due, or the loop
+would turn without rest until it is."""
 
 
 class QueueView(NamedTuple):

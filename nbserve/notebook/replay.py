@@ -7,7 +7,6 @@ here, from the user's first frame to the user's last, so that `%debug` and Lab's
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import bdb
 import functools
@@ -24,19 +23,19 @@ from typing import Any, Literal
 import msgspec
 
 from nbserve.bundle import Bundle
-from nbserve.capture import capture
 from nbserve.capture.proof import restored
 from nbserve.errors import BundleError, ErrorInfo, NbserveError, UsageError
 from nbserve.failures import STAGES, body_text, plain_text, row_text, when
 from nbserve.handler import Context
 from nbserve.notebook.frames import IsUser, is_users, user_part
+from nbserve.notebook.live_code import find_code
 from nbserve.pipeline import Item, Outcome, Pipeline
 from nbserve.resolve import Served
 from nbserve.tracebacks import describe
 from nbserve.wire.codec import decode_row, shape_of
 from nbserve.wire.failure import FailureDetail, KeptRequest
 
-__all__ = ["Replayed", "changed_definitions", "replay_here"]
+__all__ = ["Replayed", "replay_here"]
 
 Stage = Literal["preprocess", "inference", "postprocess"]
 
@@ -93,12 +92,9 @@ def replay_here(
         return run.here()
     except bdb.BdbQuit:
         return Replayed(id=detail.failure.id, quit=True)
-    except NbserveError as exc:
-        if isinstance(exc, UsageError):
-            raise
-        run.show_as_users(exc, debug=pdb)
+    except UsageError:
         raise
-    except Exception as exc:
+    except (Exception, KeyboardInterrupt) as exc:
         run.show_as_users(exc, debug=pdb)
         raise
 
@@ -117,14 +113,10 @@ class _Replay:
                 hint=f"`%nbserve replay {failure.id} --force` does it all the same",
             )
         extension = extension_of(ip)
-        self._cells = extension.cells
         self._bundle = _opened(failure.bundle)
         self._stop_at = stop_at
-        self._is_user: IsUser = is_users(self._cells.locate, os.getcwd())
-        self._target = self._live_target(extension.sources)
-        self._captured_target: Any = self._target
-        self._values: list[Any] = []
-        self.changed = self._compare()
+        self._code = code = find_code(failure, self._bundle, ip.user_ns, extension.cells, extension.sources)
+        self._is_user: IsUser = is_users(code.locate, os.getcwd())
 
     # -- before ------------------------------------------------------------------------------------------------------
 
@@ -135,56 +127,15 @@ class _Replay:
         lines = [
             f"{failure.id}: {when(failure.at)}, row {row_text(failure)}, {error.type}{f' in {place}' if place else ''}"
         ]
-        if self.changed:
-            lines.append(f"changed since: {', '.join(self.changed)}{self._where_now()}")
-        elif self.changed is None:
-            lines.append(
-                "whether the code has changed since cannot be said: the source of then or of now is not to be had"
-            )
+        if self._code.note:
+            lines.append(self._code.note)
+        if error.type == "ResponseTimeout":
+            lines.append("it ran out of time: interrupt the kernel to see where it is, and for %debug")
         if not failure.alone:
             kept = f"replayed with its batch of {len(failure.batch)}"
             lost = f"it failed in a batch of {len(failure.batch)}, of which not all are kept: replayed alone"
             lines.append(kept if self._detail.batch else lost)
         return [plain_text(line) for line in lines]
-
-    def _where_now(self) -> str:
-        target = self._target
-        found = self._cells.find_class(target) if inspect.isclass(target) else None
-        if inspect.isfunction(target):
-            found = self._cells.find(target.__code__)
-        return f" (now {found.cell.label})" if found is not None else ""
-
-    def _live_target(self, sources: dict[str, tuple[str, Any]]) -> Any:
-        """What the notebook has now under the name of what was served."""
-        name, served = sources.get(self._failure.model, ("", None))
-        if not name and self._bundle is not None:
-            name = self._bundle.manifest.handler.name
-        found = self._ip.user_ns.get(name, served)
-        if found is None or isinstance(found, (str, Path)):
-            raise UsageError(
-                f"this notebook has no handler of {self._failure.model!r}{f': no {name}' if name else ''}",
-                hint="run the cell that defines it; a request is replayed with the notebook's own code",
-            )
-        return found
-
-    def _compare(self) -> list[str] | None:
-        """What was changed since; takes over what capture makes of the handler, which is what would be served now."""
-        sample = self._bundle.sample if self._bundle is not None else None
-        payload = decode_row(sample.content_type, sample.body).payload if sample is not None else None
-        try:
-            captured = capture(
-                self._target, name=self._failure.model, namespace=self._ip.user_ns, cells=self._cells, sample=payload
-            )
-        except NbserveError:
-            return None
-        self._captured_target, self._values = captured.target, [*captured.values.values()]
-        if self._bundle is None:
-            return None
-        try:
-            then = (self._bundle.path / "handler.py").read_text(encoding="utf-8")
-        except OSError:
-            return None
-        return changed_definitions(then, captured.handler_source)
 
     # -- the run -----------------------------------------------------------------------------------------------------
 
@@ -192,10 +143,12 @@ class _Replay:
         """Run it; raises what the handler raises."""
         __tracebackhide__ = True
         items, row = self._items()
-        with restored([*self._values, self._captured_target]):
+        with restored([*self._code.values, self._code.target]):
             outcome = self._outcome(items)
         answer = outcome.answers[row]
-        return Replayed(id=self._failure.id, answer=body_text(answer.content_type, answer.body), changed=self.changed)
+        return Replayed(
+            id=self._failure.id, answer=body_text(answer.content_type, answer.body), changed=self._code.changed
+        )
 
     def compared(self) -> Replayed:
         """Here and by the endpoint that serves now."""
@@ -204,7 +157,7 @@ class _Replay:
         except bdb.BdbQuit:
             done = Replayed(id=self._failure.id, quit=True)
         except Exception as exc:
-            done = Replayed(id=self._failure.id, changed=self.changed, error=describe(exc, self._cells.locate))
+            done = Replayed(id=self._failure.id, changed=self._code.changed, error=describe(exc, self._code.locate))
         request = self._detail.request
         assert request.body is not None
         try:
@@ -231,14 +184,14 @@ class _Replay:
 
     def _outcome(self, items: list[Item]) -> Outcome:
         __tracebackhide__ = True
-        handler = self._captured_target
+        handler = self._code.target
         handler = handler() if inspect.isclass(handler) else handler
         if self._stop_at:
             handler = self._with_breakpoint(handler)
         pipeline = Pipeline(
             handler,
             Context(name=self._failure.model, version=self._failure.version),
-            locate=self._cells.locate,
+            locate=self._code.locate,
             sample_shape=self._sample_shape(),
             isolate=False,
             raises=True,
@@ -289,7 +242,7 @@ class _Replay:
 
     # -- after -------------------------------------------------------------------------------------------------------
 
-    def show_as_users(self, exc: Exception, *, debug: bool) -> None:
+    def show_as_users(self, exc: BaseException, *, debug: bool) -> None:
         """Have IPython show an exception from the user's first frame on, and debuggers open at the user's last one."""
         part = user_part(exc.__traceback__, self._is_user)
         if part is None:  # a body that cannot be decoded: no code of the user's has run
@@ -299,40 +252,15 @@ class _Replay:
         rendered = self._ip.InteractiveTB.structured_traceback(type(exc), exc, part.shown, tb_offset=0)
         last = _last(part.debugged)
         file = last.tb_frame.f_code.co_filename
-        place = self._cells.locate(file, last.tb_lineno) or f"{Path(file).name}, line {last.tb_lineno}"
+        place = self._code.locate(file, last.tb_lineno) or f"{Path(file).name}, line {last.tb_lineno}"
         rendered = [*rendered, f"%debug opens at {place}"]
-        self._ip.InteractiveTB.tb = None  # %debug takes the exception's own, which ends at the user's last line
-        exc.with_traceback(part.debugged)
+        exc.with_traceback(part.debugged)  # what %debug takes
         with suppress(AttributeError):  # a class with slots: it shows our frames too
             exc._render_traceback_ = lambda: rendered  # type: ignore[attr-defined]
         if debug:
             sys.last_type, sys.last_value, sys.last_traceback = type(exc), exc, part.debugged
             print("".join(f"{line}\n" for line in rendered))
             self._ip.debugger(force=True)
-
-
-def changed_definitions(then: str, now: str) -> list[str]:
-    """Names of functions, classes, methods and values that differ between two handler.py; where they stand is nothing.
-
-    Values that are data (weights, arrays) are not compared.
-    """
-    before, after = _definitions(then), _definitions(now)
-    return [name for name in {**before, **after} if before.get(name) != after.get(name)]
-
-
-def _definitions(source: str) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for node in ast.parse(source).body:
-        if isinstance(node, ast.ClassDef):
-            methods = [each for each in node.body if isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef))]
-            found |= {f"{node.name}.{each.name}": ast.dump(each) for each in methods}
-            node.body = [each for each in node.body if each not in methods]
-            found[node.name] = ast.dump(node)
-        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            found[node.name] = ast.dump(node)
-        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            found[node.targets[0].id] = ast.dump(node)
-    return found
 
 
 def _last(tb: TracebackType) -> TracebackType:

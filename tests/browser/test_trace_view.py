@@ -75,8 +75,9 @@ class Shown:
         return lines.all_inner_texts()
 
     def settle(self) -> None:
-        """Until what waits for rest has been done: the view draws 150 ms after the last move at the latest."""
-        self.page.evaluate("() => new Promise(done => setTimeout(() => requestAnimationFrame(done), 450))")
+        """Until the view rests and has said what there is to say of what it shows."""
+        self.page.evaluate(FRAME)
+        self.node.locator(".jp-nbserve-trace-facts[aria-busy=false]").wait_for()
 
     def table(self) -> list[Row]:
         rows = self.node.locator("tbody tr").all()
@@ -111,10 +112,11 @@ def large(browser: Browser, server: Jupyter) -> Iterator[Shown]:
 
 # --- fluid ---
 
-OBSERVE = """() => { window.redraws = [];
+OBSERVE = """() => { if (window.redraws) return;
+  window.redraws = [];
   new PerformanceObserver(list => window.redraws.push(...list.getEntriesByName('nbserve-trace-redraw')
     .map(entry => entry.duration))).observe({ entryTypes: ['measure'] }); }"""
-FRAME = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+FRAME = "() => new Promise(done => requestAnimationFrame(() => done()))"
 
 
 @pytest.mark.parametrize("search", ["", "cudaLaunchKernel"], ids=["all", "with-a-search"])
@@ -334,7 +336,7 @@ def test_words_from_outside_stay_words(large: Shown, trace: Trace) -> None:
     box = large.canvas.bounding_box()
     assert box is not None
     tip = large.node.get_by_role("tooltip")
-    for y in range(4, int(box["height"]), 7):  # down the middle, until the pointer is on it
+    for y in range(4, int(box["height"]), 14):  # down the middle, until the pointer is on it
         large.canvas.hover(position={"x": box["width"] / 2, "y": y})
         if tip.is_visible() and HOSTILE in tip.inner_text():
             break

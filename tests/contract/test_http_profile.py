@@ -1,4 +1,4 @@
-"""Profiles of live workers at a real gateway: under traffic, of one request, bounded, kept; and the advice they lead to."""
+"""Profiles of live workers at a real gateway: under traffic, of one request, bounded, kept; the advice they lead to."""
 
 from __future__ import annotations
 
@@ -57,7 +57,9 @@ class Obedient:
         return [os.getpid() for row in rows]
 """
 
-SAMPLE = Sample("application/json", b"[1]", "application/json", b"1")
+SAMPLE = Sample(
+    content_type="application/json", body=b"[1]", expected_content_type="application/json", expected_body=b"1"
+)
 
 
 @pytest.fixture(scope="module")

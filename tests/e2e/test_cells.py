@@ -352,7 +352,12 @@ def test_scale_explain_list_and_status(kernel: Kernel, doubler: str) -> None:
     explained = kernel.ok("%nbserve explain doubler").text
     assert "factor" in explained
     assert "Doubler" in explained
-    assert "because of: Doubler -> factor" in kernel.ok("%nbserve explain doubler factor").text
+    assert "-> Base -> factor" in kernel.ok("%nbserve explain doubler factor").text
+    kernel.ok("factor = 3")
+    for asked in ("%nbserve status doubler", "%nbserve explain doubler"):
+        assert "factor has changed since" in kernel.ok(asked).text
+    kernel.ok("factor = 2")
+    assert "changed since" not in kernel.ok("%nbserve status doubler").text
     assert "nothing that is served refers to it" in kernel.run("%nbserve explain doubler nobody").traceback
     listed = kernel.ok("%nbserve list").text
     assert "doubler" in listed

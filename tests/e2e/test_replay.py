@@ -289,13 +289,45 @@ def test_a_request_that_killed_its_worker_is_not_run_here_unasked(kernel: Kernel
     kernel.ok("%nbserve stop deadly\nendpoint = nbserve.Endpoint.find('ratio')")
 
 
-def test_without_the_handler_it_says_what_to_run(kernel: Kernel, ratio: int, zero: str) -> None:
+def test_without_the_handler_it_is_the_code_as_it_was_served(kernel: Kernel, ratio: int, zero: str) -> None:
+    """As in a fresh kernel, of an endpoint that was started elsewhere."""
     kernel.ok("import IPython; kept = Ratio; del Ratio; sources = IPython.get_ipython()._nbserve_extension.sources")
     kernel.ok("old = sources.pop('ratio')")
-    ran = kernel.run(f"%nbserve replay {zero}")
-    assert ran.ename == "UsageError"
-    assert "run the cell that defines it" in ran.traceback
-    kernel.ok("sources['ratio'] = old; Ratio = kept")
+    try:
+        ran = kernel.run(f"%nbserve replay {zero}")
+        assert ran.ename == "ZeroDivisionError"
+        assert "this notebook has no Ratio: replayed with the code as it was served" in ran.stdout
+        assert f"%debug opens at In[{ratio}], line 15" in ran.traceback
+        _, seen = talk(kernel, "%debug", ["p a, b", "q"])
+        assert "handler.py" in seen[0]
+        assert "result = a / b" in seen[0]
+        assert "(1, 0)" in seen[1]
+    finally:
+        kernel.ok("sources['ratio'] = old; Ratio = kept")
+
+
+def test_one_that_ran_out_of_time_is_looked_at_by_an_interrupt(kernel: Kernel) -> None:
+    ran = kernel.ok(
+        "%%serve_handler stuck --sample 1 --response-timeout-s 0.5 --retries 0\n"
+        "import time\n"
+        "def predict(batch):\n"
+        "    while 13 in batch:\n"
+        "        time.sleep(0.01)\n"
+        "    return batch\n"
+    )
+    kernel.ok("endpoint = nbserve.Endpoint.find('stuck')")
+    word = ask(kernel, "13")
+    before = len(kernel.messages)
+
+    def interrupt() -> None:
+        if any("interrupt the kernel" in str(message["content"]) for message in kernel.messages[before:]):
+            kernel.interrupt()
+
+    failed = kernel.run(f"%nbserve replay {word}", during=interrupt)
+    assert failed.ename == "KeyboardInterrupt"
+    assert "it ran out of time" in failed.stdout
+    assert re.search(rf"%debug opens at In\[{ran.number}\], line [45]", failed.traceback)
+    kernel.ok("%nbserve stop stuck\nendpoint = nbserve.Endpoint.find('ratio')")
 
 
 def test_text_from_outside_stays_text(kernel: Kernel, ratio: int) -> None:

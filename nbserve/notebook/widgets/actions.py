@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,11 +20,13 @@ from nbserve.wire.codec import decode_body
 
 if TYPE_CHECKING:
     from nbserve.endpoint import Endpoint
+    from nbserve.measure.advice import Finding
 
 __all__ = ["ACTIONS", "Say", "run", "try_it"]
 
 Say = Callable[[str, float | None], None]
 """Hears what goes on, and how much of it is done (0 to 1, None where that is not known)."""
+SHOWN_FAILURES = 20
 ANSWER_CHARS = 20_000
 """An answer is shown up to here."""
 
@@ -109,9 +111,52 @@ def _bench(endpoint: Endpoint, params: Mapping[str, Any], say: Say) -> Result:
 
 
 def _profile(endpoint: Endpoint, params: Mapping[str, Any], say: Say) -> Result:
-    say("profiling a worker under its own traffic", None)
-    profiled = endpoint.profile(seconds=float(params.get("seconds", 5.0)))  # type: ignore[attr-defined, unused-ignore]
-    return {"title": "profile", "text": repr(profiled)}
+    """Ten seconds of whatever comes; where nothing comes, of the sample."""
+    from nbserve.measure.profile_report import as_text
+    from nbserve.profile_verbs import profile
+
+    quiet = not any(endpoint.served.client.numbers(endpoint.name).requests.values())
+    seconds = float(params.get("seconds", 10.0))
+    result: Any = profile(endpoint.served, lambda text: say(text, None), "", seconds=seconds, send_sample=quiet)
+    timeline = f"%nbserve profile {endpoint.name} --show {result.status.id}"
+    return {
+        "title": f"profiled {result.requests} requests",
+        "rows": [*_findings(result.findings), ["timeline", timeline]],
+        "text": as_text(result),
+    }
+
+
+def _advise(endpoint: Endpoint, params: Mapping[str, Any], say: Say) -> Result:
+    advice = endpoint.advise()
+    title = f"{len(advice.findings)} findings" if advice.findings else "no rule has anything to say"
+    return {"title": f"{title}, of {advice.requests} requests since it was loaded", "rows": _findings(advice.findings)}
+
+
+def _findings(findings: Sequence[Finding]) -> list[list[str]]:
+    return [[one.level, f"{one.what}\n{one.why}\n→ {one.todo}\n({one.source})"] for one in findings]
+
+
+def _failures(endpoint: Endpoint, params: Mapping[str, Any], say: Say) -> Result:
+    found = endpoint.served.client.failures(endpoint.name)
+    rows = [
+        {
+            "id": one.id,
+            "at": one.at,
+            "status": one.status,
+            "error": f"{one.error.type}: {one.error.message}"[:500],
+            "where": one.error.where or one.error.stage,
+        }
+        for one in found[:SHOWN_FAILURES]
+    ]
+    return {"failures": rows, "left_out": len(found) - len(rows)}
+
+
+def _resend(endpoint: Endpoint, params: Mapping[str, Any], say: Say) -> Result:
+    """A failed request once more, byte for byte."""
+    detail = endpoint.served.client.failure(endpoint.name, str(params.get("id")))
+    if detail.request.body is None:
+        raise UsageError(f"the body of {detail.failure.id} is not kept: {detail.request.withheld}")
+    return try_it(endpoint, detail.request.content_type, detail.request.body)
 
 
 def _promote(endpoint: Endpoint, params: Mapping[str, Any], say: Say) -> Result:
@@ -159,5 +204,8 @@ ACTIONS: Mapping[str, Callable[[Endpoint, Mapping[str, Any], Say], Result]] = {
     "rollback": _rollback,
     "stop": _stop,
     "promote": _promote,
+    "advise": _advise,
+    "failures": _failures,
+    "resend": _resend,
 }
 """By the name that the browser sends."""

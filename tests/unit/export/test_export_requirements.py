@@ -153,7 +153,9 @@ def test_nbserves_own_wheel_is_what_runs_here_whole_and_the_same_each_time(tmp_p
 
 def test_what_pip_cannot_fetch_is_said_with_its_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "https://me:hidden@index.invalid/simple")
     with pytest.raises(ExportError) as caught:
         fetch_wheels([Pin("there-is-no-such-distribution", "1.0")], tmp_path, complete=True)
     assert "there-is-no-such-distribution" in caught.value.message
     assert "PIP_INDEX_URL" in caught.value.hint
+    assert "pip looked in https://index.invalid/simple; " in caught.value.hint

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from dataclasses import dataclass, field
 from typing import Any
+from unittest import mock
 
 import pytest
+import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,7 +17,9 @@ from nbserve.config import ModelConfig
 from nbserve.gateway.batcher import Batcher
 from nbserve.gateway.cost import Cost, CostModel
 from nbserve.gateway.policy import TICK_S, batch_cap
+from nbserve.gateway.request import Request
 from nbserve.wire.frames import Flag
+from nbserve.wire.messages import RequestItem
 from tests.unit.gateway.simulation import SimLoop, SimRequest, SimWorker
 
 
@@ -221,3 +227,41 @@ def test_what_was_sent_ahead_to_a_worker_that_dies_is_no_suspect() -> None:
     ]
     assert [len(names) for names in worker.returned] == [4]
     assert all(request.answer is not None for request in world.admitted)
+
+
+class OneBatch:
+    """A worker that notes the first batch and ends the loop."""
+
+    id = 1
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.sent: list[int] = []
+
+    def send(self, batch_id: int, items: list[Any], bodies: Any, flags: Flag, timeout_s: float | None) -> None:
+        self.sent.append(len(items))
+        self.loop.stop()
+
+
+@pytest.mark.parametrize("delay_ms", [0.3, 0.7, 1.6])
+def test_waiting_is_no_busy_loop_on_uvloop(delay_ms: float) -> None:
+    """Its timers count whole milliseconds, rounded: one that fires early must not be set again and again."""
+    loop = uvloop.new_event_loop()
+    batcher = Batcher(ModelConfig(max_batch_delay_ms=delay_ms), loop=loop)
+    worker: Any = OneBatch(loop)
+    looks = []
+    pump = batcher._pump
+
+    def look() -> None:
+        looks.append(1)
+        pump()
+
+    with mock.patch.object(batcher, "_pump", look):
+        batcher.worker_ready(worker)
+        request = Request(RequestItem("text/plain", "1"), b"x", time.monotonic())
+        assert batcher.submit(request) is None
+        loop.call_later(5.0, loop.stop)
+        loop.run_forever()
+    loop.close()
+    assert worker.sent == [1]
+    assert len(looks) <= 4

@@ -27,6 +27,7 @@ export class Actions {
     this.all = [
       button("Bench", "Measure it: ten seconds of load", () => this.act("bench", {})),
       this.profile,
+      button("Advice", "What rules say of its counters", () => this.act("advise", {})),
       button("Scale", "Run more or fewer workers", () => this.scaleForm()),
       this.rollback,
       button("Promote", "Make a container image of it, and prove it", () => this.promoteForm()),
@@ -119,7 +120,7 @@ export class Actions {
     const log = h("pre", { class: "jp-nbserve-log", role: "log", tabindex: 0, "aria-label": "progress", hidden: true });
     const bar = h("progress", { max: 1, "aria-label": action });
     const body = h("div", {}, bar, status, log);
-    const title = { bench: "Bench", profile: "Profile", scale: "Scale", rollback: "Roll back", stop: "Stop" }[action];
+    const title = { advise: "Advice", bench: "Bench", profile: "Profile", scale: "Scale", rollback: "Roll back", stop: "Stop" }[action];
     put(this.place, panel(title ?? "Promote to an image", body));
     const told: string[] = [];
     const job: Job = {
@@ -159,7 +160,7 @@ function resultParts(result: Result): HTMLElement[] {
     parts.push(h("div", { class: "jp-nbserve-pictures" }, ...pictures));
   }
   if (result.rows?.length) {
-    const rows = result.rows.map(([name, value]) => h("tr", {}, h("th", { scope: "row" }, name), h("td", {}, h("code", {}, value))));
+    const rows = result.rows.map(([name, value]) => h("tr", {}, h("th", { scope: "row" }, name), h("td", {}, value)));
     parts.push(h("table", { class: "jp-nbserve-facts" }, h("tbody", {}, ...rows)));
   }
   if (result.layers?.length) parts.push(layerTable(result.layers));

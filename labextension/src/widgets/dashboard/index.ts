@@ -6,6 +6,7 @@ import { h, put, say } from "../dom";
 import type { Rendered } from "../model";
 import { watchSight, watchTheme } from "../sight";
 import { Actions } from "./actions";
+import { Failures } from "./failures";
 import { Jobs } from "./jobs";
 import { Batches, Log, Metrics, Stages, Statuses, Tiles, Workers } from "./panels";
 import { add } from "./series";
@@ -33,6 +34,7 @@ function render({ model, el }: Rendered<Traits>): () => void {
   const metrics = new Metrics();
   const log = new Log();
   const tryIt = new TryIt(jobs);
+  const failures = new Failures(jobs);
   const head = h("div", { class: "jp-nbserve-title" });
   const url = h("code", {});
   const lines = h("div", { class: "jp-nbserve-lines" });
@@ -50,6 +52,7 @@ function render({ model, el }: Rendered<Traits>): () => void {
     tiles.element,
     h("div", { class: "jp-nbserve-columns" }, stages.element, batches.element),
     statuses.element,
+    failures.element,
     workers.element,
     metrics.element,
     h("details", { class: "jp-nbserve-tryit" }, h("summary", {}, "Try it"), tryIt.element),
@@ -91,6 +94,7 @@ function render({ model, el }: Rendered<Traits>): () => void {
     stages.update(current);
     batches.update(current);
     statuses.update(current);
+    failures.update(current);
     workers.update(current, facts());
     metrics.update(current.handler);
     actions.update(facts(), current);

@@ -81,17 +81,8 @@ export class TryIt {
   }
 
   private shown(result: Result, file: File | undefined): HTMLElement[] {
-    const status = result.status ?? 0;
-    const kind = status >= 500 ? "bad" : status >= 400 ? "poor" : "good";
-    const head = h(
-      "p",
-      {},
-      h("span", { class: `jp-nbserve-state jp-nbserve-state-${kind}` }, String(status)),
-      ` ${duration(result.total_ms ?? 0)} · ${result.content_type ?? ""}`,
-      h("span", { class: "jp-nbserve-faint" }, ` · request ${result.request_id ?? ""}`),
-    );
-    const answer = h("pre", { tabindex: 0, "aria-label": "answer" }, result.text ?? "");
-    return [head, ...this.picture(file), answer, stageBar(result.stages_ms ?? {}, "for this request, as the kernel saw it")];
+    const [head, ...rest] = answerParts(result);
+    return [head!, ...this.picture(file), ...rest];
   }
 
   private picture(file: File | undefined): HTMLElement[] {
@@ -99,4 +90,19 @@ export class TryIt {
     this.preview = file?.type.startsWith("image/") ? URL.createObjectURL(file) : "";
     return this.preview ? [h("img", { class: "jp-nbserve-preview", src: this.preview, alt: `the image sent: ${file?.name}` })] : [];
   }
+}
+
+/** An answer: its status, its text, and where its milliseconds went. */
+export function answerParts(result: Result): HTMLElement[] {
+  const status = result.status ?? 0;
+  const kind = status >= 500 ? "bad" : status >= 400 ? "poor" : "good";
+  const head = h(
+    "p",
+    {},
+    h("span", { class: `jp-nbserve-state jp-nbserve-state-${kind}` }, String(status)),
+    ` ${duration(result.total_ms ?? 0)} · ${result.content_type ?? ""}`,
+    h("span", { class: "jp-nbserve-faint" }, ` · request ${result.request_id ?? ""}`),
+  );
+  const answer = h("pre", { tabindex: 0, "aria-label": "answer" }, result.text ?? "");
+  return [head, answer, stageBar(result.stages_ms ?? {}, "for this request, as the kernel saw it")];
 }

@@ -94,6 +94,14 @@ export interface Layer {
   bytes: number;
 }
 
+export interface Failure {
+  id: string;
+  at: number;
+  status: number;
+  error: string;
+  where: string;
+}
+
 /** What an action came to, or the answer of a try. */
 export interface Result {
   title?: string;
@@ -101,6 +109,8 @@ export interface Result {
   rows?: [string, string][];
   pictures?: { src: string; alt: string }[];
   layers?: Layer[];
+  failures?: Failure[];
+  left_out?: number;
   status?: number;
   content_type?: string;
   request_id?: string;

@@ -211,7 +211,9 @@ export class View implements Actions {
   /** What takes longer than a frame waits until the view rests. */
   private settle(): void {
     clearTimeout(this.settling);
+    this.facts.setAttribute("aria-busy", "true");
     this.settling = window.setTimeout(() => {
+      this.facts.setAttribute("aria-busy", "false");
       const range = this.selection ?? { ...everything(this.trace), ...this.range() };
       const lines = pieces(this.trace, range, this.prepared.scene.gaps).map((one) =>
         piecesLine(one, range.to - range.from),
