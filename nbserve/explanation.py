@@ -154,7 +154,7 @@ def explanation(model: ModelStatus, variable: str = "", *, compare: bool = True)
 
 
 def changes_since(model: ModelStatus) -> list[str]:
-    """What is another in this notebook than what is served; of larger data `explain` alone tells, which takes longer."""
+    """What is another in this notebook than what is served; where that takes long, only `explain` tells."""
     live = _live(model)
     return live.changes() if live is not None and shared_bytes(Path(model.bundle)) <= _QUICK_BYTES else []
 

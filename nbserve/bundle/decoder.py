@@ -106,7 +106,9 @@ class Decoder:
         func = self.part(doc["func"])
         args = [self.part(arg) for arg in doc["args"]]
         kwargs = {key: self.part(arg) for key, arg in doc["kwargs"]}
-        return functools.partial(func, *args, **kwargs)
+        made = functools.partial(func, *args, **kwargs)
+        vars(made).update((key, self.part(value)) for key, value in doc.get("state", ()))
+        return made
 
     def _tensor(self, doc: dict[str, Any], slot: int) -> Any:
         import torch

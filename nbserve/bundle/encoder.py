@@ -190,12 +190,15 @@ class Encoder:
         return {"$": "method", "self": owner, "func": self.part(obj.__func__, path + ".__func__")}
 
     def _partial(self, obj: Any, path: str) -> dict[str, Any]:
-        return {
+        node = {
             "$": "partial",
             "func": self.part(obj.func, path + ".func"),
             "args": [self.part(arg, f"{path}.args[{index}]") for index, arg in enumerate(obj.args)],
             "kwargs": [[key, self.part(arg, f"{path}.{key}")] for key, arg in obj.keywords.items()],
         }
+        if state := vars(obj):
+            node["state"] = [[key, self.part(value, f"{path}.{key}")] for key, value in state.items()]
+        return node
 
     def _library(self, obj: Any, path: str) -> dict[str, Any] | None:
         """torch, numpy and transformers, where they are loaded: an object cannot be theirs otherwise."""

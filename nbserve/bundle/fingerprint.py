@@ -254,9 +254,13 @@ class _Walk:
             self.value(obj.__self__, f"{path}.__self__", depth)
             return
         if type(obj) is functools.partial:
-            self.value(obj.func, f"{path}.func", depth)
-            self.value(obj.args, f"{path}.args", depth)
-            self.value(obj.keywords, f"{path}.keywords", depth)
+            func, args, keywords = _flat(obj)
+            self.value(func, f"{path}.func", depth)
+            self._keep += [args, keywords]
+            self.value(args, f"{path}.args", depth)
+            self.value(keywords, f"{path}.keywords", depth)
+            for key, value in vars(obj).items():
+                self.value(value, f"{path}.{key}", depth)
             return
         try:
             registered = copyreg.dispatch_table.get(type(obj))
@@ -297,6 +301,15 @@ class _Walk:
 _ATOM_SET = set(_ATOMS)
 _STATELESS = {"sklearn.utils._bunch.Bunch"}
 """Their `__setstate__` lets go of the state: pickle loses it, too."""
+
+
+def _flat(obj: functools.partial[Any]) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    """Function, arguments and keywords of a partial and those inside it: whether it is nested is chance."""
+    func: Any
+    func, args, keywords = obj.func, obj.args, dict(obj.keywords)
+    while type(func) is functools.partial:
+        func, args, keywords = func.func, func.args + args, func.keywords | keywords
+    return func, args, keywords
 
 
 def _atom(obj: Any) -> tuple[str, str]:

@@ -30,6 +30,10 @@ _STEPS = (
 )
 
 
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kMGT]?B)")
+_UNITS = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
+
+
 class BuiltImage(NamedTuple):
     """An image as the engine knows it."""
 
@@ -66,10 +70,9 @@ def parse_history(told: str) -> list[Layer]:
     layers = []
     for line in reversed(told.splitlines()):
         size, _, step = line.partition("\t")
-        words = " ".join(step.replace("|", " ").split())
-        what = words.removeprefix("/bin/sh -c #(nop) ").removeprefix("/bin/sh -c ").partition(" # buildkit")[0]
-        if size.strip().isdigit() and int(size) > 0:
-            layers.append(Layer(what.strip(), int(size)))
+        what = " ".join(step.split()).removeprefix("/bin/sh -c ").removeprefix("#(nop) ").partition(" # buildkit")[0]
+        if (found := _SIZE.fullmatch(size.strip())) and float(found[1]) > 0:
+            layers.append(Layer(what, round(float(found[1]) * _UNITS[found[2]])))
     return layers
 
 
@@ -121,7 +124,7 @@ class Engine:
     def layers(self, tag: str) -> list[Layer]:
         """The layers of an image that add something, from the first to the last."""
         form = "{{.Size}}\t{{.CreatedBy}}"
-        told = self._call("image", "history", "--no-trunc", "--human=false", "--format", form, tag)
+        told = self._call("image", "history", "--no-trunc", "--format", form, tag)
         return parse_history(told)
 
     def start(self, tag: str, name: str, environment: Mapping[str, str]) -> None:

@@ -46,8 +46,8 @@ def fetch_wheels(pins: Sequence[Pin], folder: Path, *, complete: bool) -> None:
         said = "\n".join((done.stderr or done.stdout).strip().splitlines()[-_SHOWN_LINES:])
         raise ExportError(
             f"pip cannot fetch the wheels for the image:\n{said}",
-            hint=f"{_looked_in()}give pip the index they were installed from (PIP_INDEX_URL or PIP_EXTRA_INDEX_URL), or, where pip "
-            "itself is missing, install it into this environment",
+            hint=f"{_looked_in()}give pip the index they were installed from (PIP_INDEX_URL or PIP_EXTRA_INDEX_URL), "
+            "or, where pip itself is missing, install it into this environment",
         )
 
 
@@ -57,7 +57,8 @@ def _looked_in() -> str:
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     settings = (line.partition("=") for line in done.stdout.splitlines())
     urls = [url for key, _, value in settings if key.endswith(_PLACES) for url in value.strip("'").split()]
-    return f"pip looked in {', '.join(map(without_password, urls))}; " if urls else ""
+    shown = ", ".join(dict.fromkeys(map(without_password, urls)))
+    return f"pip is configured to look in {shown}; " if urls else ""
 
 
 def write_own_wheel(folder: Path) -> None:

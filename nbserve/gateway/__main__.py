@@ -23,6 +23,7 @@ from nbserve.config import GatewayConfig
 from nbserve.errors import NbserveError, UsageError
 from nbserve.gateway.gateway import Gateway
 from nbserve.gateway.ports import Ports, bind_ports
+from nbserve.process_name import name_process
 
 __all__ = ["main"]
 
@@ -35,6 +36,7 @@ SWITCH_S = 5e-4
 
 def main() -> int:
     """0 after an orderly end, 1 where the gateway could not start."""
+    name_process("nbserve-gateway")
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("tornado").setLevel(logging.WARNING)
     try:

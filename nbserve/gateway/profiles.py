@@ -153,7 +153,8 @@ class Profiles:
         """
         entry = self._registry.find(route.name, route.version)
         try:
-            workers = [worker for worker in _alive(entry) if worker.can_profile]
+            # paused ones, too: one that packs a trace is back before the request is sent
+            workers = [worker for worker in _alive(entry, paused=True) if worker.can_profile]
             if not workers:
                 raise Unavailable(f"{entry.name}: no worker can be profiled now")
             profile = Profile(id=request_id, batches=1, seconds=ONE_REQUEST_S, request_id=request_id, shapes=True)
@@ -349,9 +350,9 @@ def is_profiling_asked() -> bool:
     return os.environ.get("ENABLE_TORCH_PROFILER", "").lower() not in ("", "0", "false")
 
 
-def _alive(entry: ModelVersion) -> list[Worker]:
+def _alive(entry: ModelVersion, *, paused: bool = False) -> list[Worker]:
     workers = entry.pool.workers if entry.pool is not None and entry.state == "READY" else []
-    return [worker for worker in workers if worker.state in ("READY", "BUSY")]
+    return [worker for worker in workers if worker.is_alive and (paused or worker.state != "PAUSED")]
 
 
 def _chosen(entry: ModelVersion, number: int | None) -> Worker:

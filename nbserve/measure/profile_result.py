@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -16,6 +16,9 @@ from nbserve.measure.operators import Flame, Operator, flame, operators
 from nbserve.measure.system_profile import SystemProfile
 from nbserve.measure.trace import Trace
 from nbserve.wire.profile import ProfileRecord, ProfileStatus
+
+if TYPE_CHECKING:
+    from nbserve.notebook.widgets.trace import TraceView
 
 __all__ = ["ProfileResult", "make_result"]
 
@@ -53,6 +56,13 @@ class ProfileResult(msgspec.Struct, kw_only=True, dict=True):
         """A packed Chrome JSON for ui.perfetto.dev, with the gateway's spans."""
         return perfetto(*self._source)
 
+    def view(self) -> TraceView:
+        """The timeline as a widget to look into. Raises ImportError without anywidget (pip install anywidget)."""
+        from nbserve.notebook.widgets.trace import TraceView
+
+        status = self.status
+        return TraceView(self.trace, raw=self.perfetto, filename=f"{status.name}-{status.id}.json.gz")
+
     @property
     def _source(self) -> tuple[bytes | None, ProfileRecord]:
         source: tuple[bytes | None, ProfileRecord] = self.__dict__["source"]
@@ -67,6 +77,16 @@ class ProfileResult(msgspec.Struct, kw_only=True, dict=True):
         from nbserve.measure.profile_report import as_html
 
         return as_html(self)
+
+    def _ipython_display_(self) -> None:
+        """A cell shows the report, and the timeline below it where widgets can be shown."""
+        from IPython.display import display, publish_display_data
+
+        from nbserve.notebook.widgets import can_show
+
+        publish_display_data({"text/plain": repr(self), "text/html": self._repr_html_()})  # type: ignore[no-untyped-call]
+        if can_show("trace"):
+            display(self.view())  # type: ignore[no-untyped-call]
 
 
 def make_result(raw: bytes | None, record: ProfileRecord, around: Facts | None = None) -> ProfileResult:

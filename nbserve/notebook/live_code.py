@@ -1,7 +1,7 @@
 """The code that a replay runs: the notebook's handler as it is now, and what of it has changed since it was served.
 
-Called by replay.py. Where the notebook does not have the handler (a fresh kernel, an endpoint that was started elsewhere),
-it is the code as it was served, out of the bundle.
+Called by replay.py. Where the notebook does not have the handler (a fresh kernel, an endpoint that was started
+elsewhere), it is the code as it was served, out of the bundle.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def find_code(
     cells: Cells,
     sources: Mapping[str, tuple[str, Any]],
 ) -> Code:
-    """The handler of a failed request. `sources`: Serving's. Raises UsageError where neither notebook nor bundle has it."""
+    """What to run of a failed request. `sources`: Serving's. Raises UsageError where there is neither cell nor bundle."""
     name, served = sources.get(failure.model, ("", None))
     if not name and bundle is not None:
         name = bundle.manifest.handler.name

@@ -18,6 +18,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from nbserve.process_name import name_process
+
 KEEP_FREED_BYTES = 64 * 1024 * 1024
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 ORPHAN_GRACE_S = 1.0
@@ -66,6 +68,7 @@ def _end_with(pidfd: int) -> None:
 
 def main(argv: list[str]) -> None:
     """Run until the data stream ends or Jupyter shuts the kernel down."""
+    name_process("nbserve-worker")
     _pin()
     _offer_memory()
     keep_freed_memory()

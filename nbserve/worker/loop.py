@@ -109,8 +109,7 @@ class WorkerLoop:
                 raise WireError(f"unexpected {frame.kind.name} frame from the gateway")
             handle(frame)
             del frame
-            while self._arena.released:
-                self._send(Frame(Kind.RELEASE, batch_id=self._arena.released.popleft()))
+            self._release()
             if self._stream.holds_frame:  # by way of the loop: a console must get its turn
                 assert self._loop is not None
                 self._loop.call_soon(self._on_readable)
@@ -248,11 +247,18 @@ class WorkerLoop:
             self._exit()
         elif self._drains and not self._tasks:
             self._exit()
+        elif not self._has_left:
+            self._release()
 
     # -- frames out --------------------------------------------------------------------------------------------------
 
     def _send(self, frame: Frame) -> None:
         self._stream.write(frame)
+
+    def _release(self) -> None:
+        """Give back the room of batches that nobody looks at any more."""
+        while self._arena.released:
+            self._send(Frame(Kind.RELEASE, batch_id=self._arena.released.popleft()))
 
     def _send_ready(self, batch_id: int) -> None:
         assert self._session is not None

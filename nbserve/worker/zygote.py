@@ -29,6 +29,7 @@ from typing import NamedTuple
 
 from nbserve.errors import EndOfFile
 from nbserve.packets import receive_packet, send_packet
+from nbserve.process_name import name_process
 from nbserve.wire.zygote import Exited, Fork, Forked, Message, Preload, Preloaded, Refused, decode, encode
 
 OWN_MODULES = (
@@ -77,6 +78,7 @@ class Job(NamedTuple):
 
 def main() -> None:
     """Preload, then fork until the gateway closes the socket. Returns in the zygote at its end, in a child at its."""
+    name_process("nbserve-zygote")
     sock = socket.socket(fileno=int(os.environ.pop("NBSERVE_ZYGOTE_FD")))
     if not sys.flags.safe_path:
         del sys.path[0]  # the working directory: the user's own modules are there

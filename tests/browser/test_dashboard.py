@@ -113,7 +113,9 @@ def take_pictures(notebook: OpenNotebook, dashboard: Locator) -> None:
     folder = os.environ.get("NBSERVE_PICTURES")
     if not folder or notebook.front_end != "lab":
         return
-    notebook.page.wait_for_timeout(9000)  # for curves to look at
+    dashboard.get_by_label("request body").fill("[20, 22]")
+    dashboard.get_by_role("button", name="Send", exact=True).click()
+    notebook.page.wait_for_timeout(20_000)  # for curves to look at
     for theme in ("Dark", "Light"):
         notebook.theme(f"JupyterLab {theme}")  # type: ignore[arg-type]
         notebook.page.wait_for_timeout(1500)

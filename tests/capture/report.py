@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tests.capture.corpus import LONG_STYLES, REFUSALS, STYLES, Notebook, read_all
 from tests.capture.outcome import Outcome, Processes, play, wrong_with
+from tests.capture.shapes import SHAPES
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "capture.md"
 _WORKERS = 2
@@ -97,7 +98,8 @@ _INTRODUCTION = """\
 
 Written by `make capture-report`. Each row is a notebook of `tests/capture/notebooks/`: its cells run in a real IPython
 shell, the handler is captured as `%%serve_handler` does it, and the bundle is served by a process that never saw the
-notebook, in another folder and with a clean environment. Several requests each, alone and as one batch, reach every
+notebook, in another folder and with a clean environment. What it rebuilds is compared with what the notebook had:
+types, numbers, and what is one object or shares memory. Several requests each, alone and as one batch, reach every
 line of the captured functions; all answers are compared with those of the live handler.
 """
 
@@ -106,6 +108,10 @@ def page(rows: list[Row]) -> str:
     """docs/capture.md."""
     lines = [_INTRODUCTION, *_totals(rows), "", "Refused, for reasons that were reviewed:", ""]
     lines += [f"- {key}: {why}" for key, why in REFUSALS.items()]
+    lines += ["", "| shape | shown by |", "|---|---|"]
+    for kind, shapes in SHAPES.items():
+        lines.append(f"| **{kind}** | |")
+        lines += [f"| {shape} | {', '.join(names.split())} |" for shape, names in shapes.items()]
     counts = Counter(row.notebook.style for row in rows)
     lines += ["", "| notebook | about | cells | captured | bytes | outcome | why |", "|---|---|--:|--:|--:|---|---|"]
     for style in STYLES:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.capture.corpus import LONG_STYLES, Notebook, read_all
 from tests.capture.outcome import Processes, play, wrong_with
+from tests.capture.shapes import SHAPES
 
 NOTEBOOKS = read_all()
 
@@ -17,6 +18,12 @@ def test_the_corpus_is_what_it_is_said_to_be() -> None:
     long = [each for each in NOTEBOOKS if each.style in LONG_STYLES and len(each.cells) >= 15]
     assert len(long) >= 20, len(long)
     assert {each.style for each in long} == set(LONG_STYLES)
+
+
+def test_every_shape_that_is_said_to_be_shown_has_its_notebooks() -> None:
+    shown = {name for shapes in SHAPES.values() for names in shapes.values() for name in names.split()}
+    assert shown <= {each.name for each in NOTEBOOKS}
+    assert all(names.split() for shapes in SHAPES.values() for names in shapes.values())
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda each: each.name)

@@ -250,6 +250,10 @@ def test_docker_is_driven_as_podman_is(
     assert facts["proof"]["checked"] == "sample"
     assert facts["proof"]["max_difference"] == 0.0
     assert facts["layers"] == built["layers"]
+    for made in (facts, built):
+        sizes = [layer["size_bytes"] for layer in made["layer_sizes"]]
+        assert sum(sizes) == pytest.approx(made["image_bytes"], rel=0.1), made["layer_sizes"]
+        assert any("pip install" in layer["what"] or "COPY" in layer["what"] for layer in made["layer_sizes"])
     assert Engine("podman").image("linear:docker").size_bytes > 0
 
 

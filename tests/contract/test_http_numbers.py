@@ -1,4 +1,4 @@
-"""GET /models/M/numbers, what dashboards are drawn from, and what their buttons do; a real gateway with real workers."""
+"""GET /models/M/numbers, what dashboards are drawn from, and what their buttons do; a real gateway and workers."""
 
 from __future__ import annotations
 

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from nbserve.bundle import Sample
+from nbserve.client import Client
 from nbserve.config import ModelConfig
 from nbserve.errors import BadRequest, Conflict, MeasureError, NotFound, UsageError
 from nbserve.measure.profile_result import ProfileResult
@@ -48,6 +48,7 @@ class Obedient:
 """
 
 PLAIN = """
+import asyncio
 import os
 
 
@@ -163,16 +164,12 @@ def test_one_request_is_profiled_where_its_header_asks(gateway: Running) -> None
 
 
 def test_without_a_token_nobody_has_requests_profiled(tmp_path: Path) -> None:
-    with running(profile="container", token="", owner_token="mine", owner_pid=None) as gateway:
-        register = {"url": str(make_bundle(tmp_path, source=PLAIN, sample=None)), "model_name": "m"}
-        owner = {"Authorization": "Bearer mine"}
-        url = f"http://127.0.0.1:{gateway.port}"
-        assert (
-            httpx.post(f"{gateway.client.management_url}/models", json=register, headers=owner, timeout=60).status_code
-            == 200
-        )
-        assert httpx.post(f"{url}/predictions/m", json=[1], headers={"X-Nbserve-Profile": "1"}).status_code == 200
-        assert httpx.get(f"{gateway.client.management_url}/models/m/profiles", headers=owner).json() == []
+    with running(profile="container", host="127.0.0.1", token="", owner_token="mine") as gateway:
+        owner = Client(gateway.client.url, "mine", gateway.client.management_url)
+        owner.register(str(make_bundle(tmp_path, source=PLAIN, sample=None)), name="m")
+        assert gateway.predict([1], "m", "X-Nbserve-Profile: 1").status == 200
+        assert owner.profiles("m") == []
+        owner.close()
 
 
 def test_without_torch_the_stages_alone_and_it_says_so(gateway: Running) -> None:

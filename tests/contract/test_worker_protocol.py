@@ -185,9 +185,12 @@ def test_a_large_batch_arrives_whole(gateway: Gateway, bundle: Path) -> None:
 
 
 @pytest.mark.parametrize("gateway", ["ours"], indirect=True)
-def test_a_large_batch_through_the_arena(gateway: Gateway, make_bundle: MakeBundle) -> None:
+@pytest.mark.parametrize(
+    "source", [HANDLER, HANDLER.replace("def predict", "async def predict")], ids=["plain", "async"]
+)
+def test_a_large_batch_through_the_arena(gateway: Gateway, make_bundle: MakeBundle, source: str) -> None:
     """RELEASE comes when nothing looks at the bodies any more, whatever the handler keeps."""
-    gateway.load(make_bundle(HANDLER, handler="predict"))
+    gateway.load(make_bundle(source, handler="predict"))
     assert gateway.takes_memfd
     arena = Arena(gateway.page.fd)
     for batch_id in (1, 2):

@@ -155,6 +155,7 @@ def test_a_forked_worker_is_what_a_spawned_one_is(
                     seen[start] = await ask(pool.workers[0], listener, "look")
                     how = pool.workers[0].status().start
                     assert how == {"spawn": "spawned: asked for", "fork": "forked"}[start]
+                    assert psutil.Process(pool.workers[0].pid).name() == "nbserve-worker"
                     parent = psutil.Process(pool.workers[0].pid).ppid()
                     assert parent == (os.getpid() if start == "spawn" else only(zygotes).pid)
 

@@ -56,7 +56,7 @@ PARSERS = "tornado.httputil"
 
 HEAVY = {"anywidget", "grpc", "ipywidgets", "matplotlib", "pandas", "ray", "sklearn", "torch", "transformers"}
 """Loaded at the point of use."""
-ABOUT_THEM = {"bundle/weights.py", "notebook/widgets/dashboard.py"}
+ABOUT_THEM = {"bundle/weights.py", "notebook/widgets/dashboard.py", "notebook/widgets/trace.py"}
 """Modules that are about one of these, and are themselves imported at the point of use."""
 
 LIGHT_ENTRIES = ["nbserve", "nbserve.cli", "nbserve.gateway.__main__", "nbserve.endpoint", "nbserve.notebook.magics"]

@@ -26,6 +26,7 @@ def test_what_the_wheel_contains(wheel: Path) -> None:
         names = archive.namelist()
     assert "nbserve/py.typed" in names
     assert "nbserve/_notebooks/01_quickstart.ipynb" in names
+    assert {"nbserve/static/dashboard.js", "nbserve/static/trace.js"} <= set(names)
     assert [name for name in names if name.endswith("/licenses/LICENSE")]
     tops = {name.partition("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"nbserve"}

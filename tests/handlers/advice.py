@@ -56,10 +56,8 @@ import torch
 
 
 class Obedient:
-    def initialize(self, context):
-        torch.set_num_threads({threads})
-
     def inference(self, rows):
+        torch.set_num_threads({threads})
         return [float(torch.ones(2, 2).sum()) for row in rows]
 """
 
@@ -67,8 +65,11 @@ ECHO = """
 class Obedient:
     '''A row of numbers comes as JSON, and goes as JSON.'''
 
-    def inference(self, rows):
+    def preprocess(self, rows):
         return [row.payload for row in rows]
+
+    def inference(self, payloads):
+        return payloads
 """
 
 PADS = """

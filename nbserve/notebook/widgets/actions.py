@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -115,7 +116,11 @@ def _profile(endpoint: Endpoint, params: Mapping[str, Any], say: Say) -> Result:
     from nbserve.measure.profile_report import as_text
     from nbserve.profile_verbs import profile
 
-    quiet = not any(endpoint.served.client.numbers(endpoint.name).requests.values())
+    say("looking for requests", None)
+    client = endpoint.served.client
+    before = client.numbers(endpoint.name).requests
+    time.sleep(1.0)
+    quiet = client.numbers(endpoint.name).requests == before
     seconds = float(params.get("seconds", 10.0))
     result: Any = profile(endpoint.served, lambda text: say(text, None), "", seconds=seconds, send_sample=quiet)
     timeline = f"%nbserve profile {endpoint.name} --show {result.status.id}"

@@ -104,7 +104,9 @@ class Dashboard(anywidget.AnyWidget):
             self.facts = self.facts | {"changed": changed}
 
     def _has_moved(self, now: dict[str, Any]) -> bool:
-        return bool(now["state"] != self.now.get("state"))
+        """Whether what the card says may be another."""
+        before = self.now
+        return bool(now["state"] != before.get("state") or len(now["workers"]) != len(before.get("workers", [])))
 
     def _on_end(self, why: str) -> None:
         self.ended = why

@@ -1,4 +1,4 @@
-# style: kaggle
+# style: values
 # about: FunctionTransformers over functions of the notebook, a FeatureUnion, a pipeline with named steps changed by set_params, a voting ensemble
 # input: [5.1, 3.5, 1.4, 0.2]
 # input: [6.7, 3.0, 5.2, 2.3]

@@ -1,5 +1,6 @@
 # style: values
 # about: a model zoo as timm has it: entry points registered by a decorator, configurations with overrides, norm layers as partials, a head that is reset
+# undetected: partial
 # unreached: Net.reset_classifier
 # input: [0.1, 0.2, 0.3, 0.4]
 # input: [1.0, -1.0, 0.5, 2.0]

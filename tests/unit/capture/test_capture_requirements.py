@@ -136,6 +136,7 @@ def test_a_local_version_label_is_pinned_and_said(notebook: Any, target: Path, t
     text = (bundle.path / "requirements.txt").read_text()
     assert '# built for "cpu": give pip the index that has it, with --extra-index-url\nlabelled==2.0+cpu\n' in text
     assert text == requirements_text(bundle.manifest.requirements)
+    assert not (bundle.path / "modules").exists(), "it is installed, though in a folder of another name"
 
 
 def test_version_control_is_pinned_to_its_commit(notebook: Any, target: Path, tmp_path: Path) -> None:
@@ -160,6 +161,7 @@ def test_version_control_is_pinned_to_its_commit(notebook: Any, target: Path, tm
         assert found_here(line) == (f"git+{host}@{commit}", f"git+{host}@{commit}")
         assert package_differences([line]) == []
         digests.append(notebook.bundle("predict").digest)
+    assert closure([line], installed())[1] == []
     assert digests[0] != digests[1], "the version is the same, the commit is not"
     (difference,) = package_differences([f"fromgit @ git+{host}@{commits[0]}"])
     assert difference.found == f"git+{host}@{commits[1]}"

@@ -11,9 +11,16 @@ import pytest
 from nbserve.bundle import Sample
 from nbserve.errors import ErrorInfo, ExportError, ProofError
 from nbserve.export.ask import Reply
-from nbserve.export.engine import Engine, build_step, find_engine
+from nbserve.export.engine import Engine, Layer, build_step, find_engine, parse_history
 from nbserve.export.proof import Proof, Question, judge
 from tests.unit.export.bundles import sample
+
+
+def test_layers_are_read_as_podman_and_as_docker_write_them() -> None:
+    podman = "0 B\t/bin/sh -c #(nop) USER 10001\n1.5 MB\t/bin/sh -c #(nop)  COPY a   b\n145 MB\tADD file:cc in /\n"
+    docker = '0B\tCMD ["x"]\n2.1kB\tRUN pip install x # buildkit\n<missing>\tnonsense\n'
+    assert parse_history(podman) == [Layer("ADD file:cc in /", 145_000_000), Layer("COPY a b", 1_500_000)]
+    assert parse_history(docker) == [Layer("RUN pip install x", 2100)]
 
 
 @pytest.mark.parametrize(

@@ -158,4 +158,6 @@ def test_what_pip_cannot_fetch_is_said_with_its_words(tmp_path: Path, monkeypatc
         fetch_wheels([Pin("there-is-no-such-distribution", "1.0")], tmp_path, complete=True)
     assert "there-is-no-such-distribution" in caught.value.message
     assert "PIP_INDEX_URL" in caught.value.hint
-    assert "pip looked in https://index.invalid/simple; " in caught.value.hint
+    assert caught.value.hint.startswith("pip is configured to look in ")
+    assert "https://index.invalid/simple" in caught.value.hint
+    assert "hidden" not in str(caught.value) + caught.value.hint

@@ -97,7 +97,7 @@ export class Actions {
       field("Tag", inputs.tag),
       field("Base image", inputs.base_image),
       field("Folder of the build context", inputs.output),
-      field("It must answer the sample as this endpoint does", proof),
+      field("Proof: it must answer the sample as this does", proof),
       check("build the image, where docker or podman answers", build),
       check("put all wheels into the context: the build needs no index", vendor),
       h(

@@ -1,4 +1,4 @@
-// Batch sizes as bars: one for each size while these are few, powers of two beyond. Pure.
+// Batch sizes as bars: one for each size while these are few, up to powers of two beyond. Pure.
 
 export interface Bar {
   label: string;
@@ -22,8 +22,7 @@ export function bars(sizes: Record<string, number>): Bar[] {
     });
   }
   const found: Bar[] = [];
-  for (let low = 1; low <= largest; low *= 2) {
-    const high = low * 2 - 1;
+  for (let low = 1, high = 1; low <= largest; low = high + 1, high *= 2) {
     const inside = counted.filter(({ size }) => size >= low && size <= high);
     found.push({
       label: low === high ? String(low) : `${low}–${high}`,

@@ -43,7 +43,7 @@ export class Chart {
     const options: uPlot.Options = {
       width: 200,
       height: HEIGHT,
-      padding: [6, 6, 0, 0],
+      padding: [6, 24, 0, 0],
       cursor: { show: false },
       legend: { show: false },
       scales: { y: { range: (_, __, most) => [0, most > 0 ? most * 1.15 : 1] } },

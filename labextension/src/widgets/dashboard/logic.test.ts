@@ -70,6 +70,11 @@ test("bars count every batch and request, however wide the sizes", () => {
   );
 });
 
+test("wide bars end at powers of two, where batches are full", () => {
+  const labels = bars({ "1": 1, "32": 1 }).map((bar) => bar.label);
+  assert.deepEqual(labels, ["1", "2", "3–4", "5–8", "9–16", "17–32"]);
+});
+
 test("cores hang together as the machine has them", () => {
   const core = (cpu: number, physical: number, l3: number, node = 0): Core => ({
     cpu,
