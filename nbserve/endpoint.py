@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from nbserve import verbs
+from nbserve import profile_verbs, verbs
 from nbserve.errors import HandlerError, NbserveError
 from nbserve.explanation import Explanation, explanation
 from nbserve.resolve import Gateways, Served
@@ -263,12 +263,12 @@ class Endpoint:
         wanted: dict[str, Any] = {"batches": batches, "seconds": seconds, "worker": worker, "send_sample": send_sample}
         wanted |= {"shapes": shapes, "memory": memory, "stacks": stacks, "system": system}
         wanted["out"] = Path(out) if out is not None else None
-        result: Any = verbs.profile(self._served, print, show, **wanted)
+        result: Any = profile_verbs.profile(self._served, print, show, **wanted)
         return cast("ProfileResult", result)
 
     def advise(self, seconds: float = 0.0) -> Advice:
         """What rules say of its counters: of all since it was loaded, or of the next `seconds`."""
-        return verbs.advise(self._served, seconds)
+        return profile_verbs.advise(self._served, seconds)
 
     def bench(
         self,

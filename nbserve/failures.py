@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nbserve.errors import BundleError, NotFound
+from nbserve.errors import BundleError, ErrorInfo, NotFound
 from nbserve.resolve import Gateways, Served
 from nbserve.wire.failure import Failure, FailureDetail, KeptRequest
 
@@ -163,7 +163,7 @@ class FailedRequest:
 
     def __repr__(self) -> str:
         parts = [self._title(), *(f"  {line}" for line in self._facts())]
-        source = source_lines(Path(self.failure.bundle), self.failure.error.where)
+        source = self._source()
         if source:
             parts += ["", *(f"{'-->' if line.failed else '   '} {line.number:4} {line.text}" for line in source)]
         body = self._body()
@@ -175,7 +175,7 @@ class FailedRequest:
             f"<b>--&gt; {line.number:4} {html.escape(line.text)}</b>"
             if line.failed
             else f"    {line.number:4} {html.escape(line.text)}"
-            for line in source_lines(Path(self.failure.bundle), self.failure.error.where)
+            for line in self._source()
         )
         commands = "\n".join(map(html.escape, self._commands()))
         return (
@@ -184,6 +184,10 @@ class FailedRequest:
             + f"<details open><summary>row</summary><pre>{html.escape(self._body())}</pre></details>"
             f"<pre>{commands}</pre></div>"
         )
+
+    def _source(self) -> list[SourceLine]:
+        error = self.failure.error
+        return source_lines(Path(self.failure.bundle), error.where, _text_of(error))
 
     def _title(self) -> str:
         error = self.failure.error
@@ -234,8 +238,12 @@ class SourceLine(NamedTuple):
     failed: bool
 
 
-def source_lines(bundle: Path, where: str) -> list[SourceLine]:
-    """The lines around "In[5], line 3", as they were served; none where the bundle does not have them (any more)."""
+def source_lines(bundle: Path, where: str, text: str = "") -> list[SourceLine]:
+    """The lines around "In[5], line 3", as they were served; none where the bundle does not have them (any more).
+
+    text: of that line. Equal code makes one bundle, which knows the last cell that it came from: where this is not the
+    one, the line is found by its text, if no other reads the same.
+    """
     from nbserve.bundle import Bundle
 
     match = _PLACE.fullmatch(where)
@@ -249,11 +257,19 @@ def source_lines(bundle: Path, where: str) -> list[SourceLine]:
                 return _around(_lines_of(bundle / "handler.py"), at, at - span.line + span.start, span.start, span.end)
         file = label if label == "handler.py" else f"modules/{label}"
         if file not in opened.manifest.files:
-            return []
+            lines = _lines_of(bundle / "handler.py")
+            alike = [number for number, line in enumerate(lines, 1) if text and line.strip() == text]
+            return _around(lines, at, alike[0], 1, len(lines)) if len(alike) == 1 else []
         lines = _lines_of(bundle / file)
         return _around(lines, at, at, 1, len(lines))
     except (BundleError, OSError):
         return []
+
+
+def _text_of(error: ErrorInfo) -> str:
+    """The source of the line where it failed, as the traceback has it after the place's last mention."""
+    places = [number for number, line in enumerate(error.traceback[:-1]) if line.startswith(f"{error.where}, in ")]
+    return error.traceback[places[-1] + 1].strip() if places and error.where else ""
 
 
 def _around(lines: list[str], at: int, in_file: int, first: int, last: int) -> list[SourceLine]:

@@ -145,7 +145,7 @@ def _batch(names: _Texts, details: _Texts, hostile: str) -> np.ndarray:
         write.cpu += cost + 2
     for stage, begin, cost in stages:
         write.add(begin, cost, stage, 1)
-    write.add(0, write.cpu + 2, "nbserve batch", 0)
+    write.add(0, write.cpu + 2, "batch", 0)
     return np.array(write.rows)
 
 

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from nbserve.bundle import rebuilt
-from nbserve.bundle.digests import digest_of, file_digest, link, twins, write_and_digest
+from nbserve.bundle.digests import digest_of, file_digest, link, namesakes, same_bytes, twins, write_and_digest
 from nbserve.bundle.fingerprint import Fingerprint
 from nbserve.bundle.manifest import Manifest, Provenance, locate_in
 from nbserve.bundle.proof import Sample, dump_sample, parse_sample
@@ -196,7 +196,8 @@ class Draft:
 
     def changed(self) -> list[str]:
         """Files that would be written otherwise now."""
-        return [file for file, chunks in self._content.files.items() if digest_of(chunks()) != self.digests[file]]
+        folder = self._target if self._is_there else self._temporary
+        return [file for file, chunks in self._content.files.items() if not same_bytes(folder / file, chunks())]
 
     def finish(self, provenance: Provenance, sample: Sample | None, fingerprint: Fingerprint | None = None) -> Bundle:
         """Make it `root/<name>-<digest12>`, or use the one that is there; what is not hashed becomes the new."""
@@ -220,11 +221,14 @@ class Draft:
         shutil.rmtree(self._temporary, ignore_errors=True)
 
     def _digest(self, file: str) -> str:
-        """Of a file to be written; written at once where no earlier bundle has its name, so that none can be linked."""
+        """Of a file to be written. One that an earlier bundle has in the same place is compared with that first; where
+        there is none to link to, it is written at once."""
         chunks = self._content.files[file]
-        if any((bundle / file).is_file() for bundle in self._root.iterdir()):
-            return digest_of(chunks())
-        return write_and_digest(self._temporary / file, chunks())
+        known = namesakes(self._root, file)
+        if not known:
+            return write_and_digest(self._temporary / file, chunks())
+        same = (digest for path, digest in known if same_bytes(path, chunks()))
+        return next(same, "") or digest_of(chunks())
 
     def _write(self) -> None:
         there = twins(self._root, set(self.digests.values()))

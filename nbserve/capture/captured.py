@@ -21,7 +21,7 @@ from typing import Any
 from packaging.utils import canonicalize_name
 
 from nbserve.bundle.ambient import snapshot
-from nbserve.bundle.digests import digest_of
+from nbserve.bundle.digests import same_bytes
 from nbserve.bundle.folder import Bundle, Content, Draft
 from nbserve.bundle.imports import MAX_DOC_BYTES
 from nbserve.bundle.manifest import (
@@ -107,9 +107,9 @@ class Captured:
         )
         return draft.finish(provenance, sample, self.watch.fingerprint)
 
-    def digests(self) -> dict[str, str]:
-        """sha256 of its files as they would be written now; folders that a library writes are left out."""
-        return {file: digest_of(chunks()) for file, chunks in self._content.files.items()}
+    def differing(self, folder: Path) -> set[str]:
+        """Files that are not in a bundle's folder as they would be written now; what a library writes is left out."""
+        return {file for file, chunks in self._content.files.items() if not same_bytes(folder / file, chunks())}
 
     def note_imports(self, roots: Collection[str]) -> None:
         """Top-level packages that the sample run imported: what no captured line names is required all the same.

@@ -1,7 +1,7 @@
 """Whether what is served from a notebook is still what is live there. Made by `notebook/serve.py`, asked by `explain`.
 
-The live handler is captured once more and compared with the bundle, file by file: the same digests by which a bundle
-is named, so that one element changed through `p.data` is noticed. Costs what a capture costs (0.25 s for 400 MB).
+The live handler is captured once more and compared with the bundle, byte by byte, so that one element changed through
+`p.data` is noticed (some 0.05 s for 400 MB).
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nbserve.bundle.manifest import Manifest
 from nbserve.bundle.requirements import asked
 from nbserve.bundle.values import read_manifest
-from nbserve.capture.captured import Captured, capture
+from nbserve.capture.captured import capture
 from nbserve.capture.cells import Cells
 from nbserve.errors import CaptureError
 
@@ -48,7 +47,10 @@ class Snapshot:
         before = _definitions((self.bundle / "handler.py").read_text("utf-8"))
         after = _definitions(now.handler_source)
         names = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
-        names += sorted(set(_changed_values(manifest, now)) - set(names))
+        files = now.differing(self.bundle)
+        names += sorted(
+            name for name, record in now.manifest.values.items() if files & set(record.files) and name not in names
+        )
         places = {entry.name: entry.where for entry in now.entries}
         lines = [f"{since}; {name} {_how(name, before, after, places)}" for name in names]
         return lines + [f"{since}; {text}" for text in _reinstalled(manifest.requirements, now.manifest.requirements)]
@@ -63,16 +65,6 @@ def _how(name: str, before: Mapping[str, str], after: Mapping[str, str], places:
     if name not in after:
         return "is no longer needed"
     return f"{'has changed since' if name in before else 'is needed now'}{place}"
-
-
-def _changed_values(manifest: Manifest, now: Captured) -> list[str]:
-    """Values of which a file is another. Folders that a library writes are compared where they must be written: not."""
-    digests = now.digests()
-    return [
-        name
-        for name, record in now.manifest.values.items()
-        if any(digests[file] != manifest.files.get(file) for file in record.files if file in digests)
-    ]
 
 
 def _reinstalled(before: list[str], after: list[str]) -> list[str]:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
 from nbserve.errors import ExportError
 from nbserve.export.context import HARDENED, STOP_TIMEOUT_S
 
@@ -42,7 +44,7 @@ class BuiltImage(NamedTuple):
     layers: int
 
 
-class Layer(NamedTuple):
+class Layer(msgspec.Struct, frozen=True):
     """One layer of an image: the step that made it, and what it adds."""
 
     what: str

@@ -1,6 +1,7 @@
 """GET /models/M/numbers: what is counted of one version, for dashboards that ask once a second.
 
-Called by gateway/management. Cheap: counters as they are; what /proc tells of the workers is USAGE_MAX_AGE_S old.
+Called by gateway/management. Cheap: counters and CPU time as they are; what the workers hold of memory is up to
+USAGE_MAX_AGE_S old.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ import time
 from nbserve.gateway.inference import check_name
 from nbserve.gateway.management import ManagementHandler
 from nbserve.gateway.metrics import Series, VersionStats
+from nbserve.gateway.pool.memory import cpu_seconds
 from nbserve.gateway.version import ModelVersion
 from nbserve.wire.numbers import MAX_EVENTS, HandlerSeries, Numbers
 
 __all__ = ["NumbersHandler", "numbers"]
 
-USAGE_MAX_AGE_S = 5.0
-"""Summing up the pages of a worker takes 10 ms for 600 MB (pool/memory.py)."""
+USAGE_MAX_AGE_S = 10.0
+"""Summing up the pages of a worker takes 10 ms for 600 MB (pool/memory.py), finding what it wrote over twice that."""
 MAX_SERIES = 100
 """A dashboard shows no more of a handler's own metrics; /metrics has them all."""
 
@@ -31,6 +33,8 @@ class NumbersHandler(ManagementHandler):
         usages = await entry.measure(max_age_s=USAGE_MAX_AGE_S)
         workers = [worker.status(usages.get(worker.id)) for worker in entry.pool.workers] if entry.pool else []
         found = numbers(entry, default=registry.is_default(entry))
+        for worker in workers:
+            worker.cpu_s = cpu_seconds(worker.pid) if worker.pid else None
         found.workers = workers
         bus = self.services.bus
         found.seq, found.events = bus.seq, bus.of_model(name, self.number("since", 0) or 0, MAX_EVENTS)

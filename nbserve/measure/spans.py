@@ -126,7 +126,7 @@ def _kept_apart(
     same = lanes[1:] == lanes[:-1]
     room[:-1][same] = (starts[1:] - starts[:-1])[same]
     fitting = np.minimum(durations, room)
-    rounded = fitting.astype(np.float32)
+    rounded: npt.NDArray[np.float32] = fitting.astype(np.float32)
     too_long = rounded.astype(np.float64) > fitting
     rounded[too_long] = np.nextafter(rounded[too_long], np.float32(0))
     return rounded

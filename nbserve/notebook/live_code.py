@@ -43,7 +43,7 @@ def find_code(
     cells: Cells,
     sources: Mapping[str, tuple[str, Any]],
 ) -> Code:
-    """What to run of a failed request. `sources`: Serving's. Raises UsageError where there is neither cell nor bundle."""
+    """What to run again. `sources`: Serving's. Raises UsageError where there is neither a cell nor a bundle of it."""
     name, served = sources.get(failure.model, ("", None))
     if not name and bundle is not None:
         name = bundle.manifest.handler.name

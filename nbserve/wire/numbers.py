@@ -49,7 +49,7 @@ class Numbers(msgspec.Struct, kw_only=True):
     queue_items: int
     queue_bytes: int
     workers: list[WorkerStatus]
-    """Memory and CPU time as of some seconds ago: reading them takes time."""
+    """Memory as of some seconds ago: reading it takes time."""
     handler: list[HandlerSeries]
     seq: int = 0
     """Of the last event that was looked at."""

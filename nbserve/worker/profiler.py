@@ -13,7 +13,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from nbserve.pipeline import Item
@@ -140,7 +140,7 @@ class Profiler:
             profile_memory=asked.memory,
             with_stack=asked.stacks,
         )
-        recorder.start()  # type: ignore[no-untyped-call]
+        recorder.start()
         self._recorder = recorder
 
     def _weigh(self) -> None:
@@ -199,7 +199,7 @@ class Profiler:
         )
 
     @contextlib.contextmanager
-    def _guarded(self) -> Any:
+    def _guarded(self) -> Iterator[None]:
         """What goes wrong inside ends the profile, not the batch."""
         try:
             yield
@@ -224,17 +224,21 @@ class _OpenBatch:
         self._stages: list[StageSpan] = []
         self._stage: tuple[str, float] | None = None
         self._ranges: list[Any] = []
+        self._closed = False
         self._began_s = time.monotonic()
         self._push(f"{BATCH_MARK}{batch_id}")
 
     def enter(self, stage: str) -> None:
         """A stage begins, and the one before it ends."""
+        if self._closed:  # the profile was over before the batch
+            return
         self._leave()
         self._stage = stage, time.monotonic()
         self._push(stage)
 
     def close(self, answer_bytes: int) -> BatchSpan:
         """All is answered."""
+        self._closed = True
         self._leave()
         while self._ranges:
             self._pop()

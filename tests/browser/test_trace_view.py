@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import re
 import statistics
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -203,9 +206,8 @@ def test_a_selection_gives_its_operators_and_flame_graph(large: Shown, trace: Tr
     flame.focus()
     large.press("ArrowDown", "ArrowDown")
     told = large.node.locator(".jp-nbserve-trace-flame .jp-nbserve-trace-note").inner_text()
-    assert told.startswith("nbserve batch: ")
-    [batch] = [row for row in rows if row[0] == "nbserve batch"]
-    assert f"self {0.0}" not in told
+    assert told.startswith("batch: ")
+    [batch] = [row for row in rows if row[0] == "batch"]
     assert microseconds(told.split(": ")[1].partition(" (")[0]) < batch[3], "one worker's part of both"
     large.node.get_by_role("tab", name="Operators").click()
 
@@ -379,9 +381,42 @@ def test_the_theme_is_followed_at_once(small: Shown) -> None:
     assert len(light) > 20
     small.notebook.theme("JupyterLab Dark")
     small.page.wait_for_function(f"canvas => !({PIXELS})(canvas).includes(0xffffff)", arg=small.canvas.element_handle())
-    assert 0x111111 in small.canvas.evaluate(PIXELS)
+    ground = small.node.evaluate("node => getComputedStyle(node).backgroundColor.match(/\\d+/g).map(Number)")
+    assert ground[0] << 16 | ground[1] << 8 | ground[2] in small.canvas.evaluate(PIXELS)
     small.notebook.theme("JupyterLab Light")
     small.page.wait_for_function(f"canvas => ({PIXELS})(canvas).includes(0xffffff)", arg=small.canvas.element_handle())
+    take_pictures(small)
+
+
+def take_pictures(shown: Shown) -> None:
+    """For docs/, where NBSERVE_PICTURES names their folder: a batch chosen, in light; a selection, in dark."""
+    folder = os.environ.get("NBSERVE_PICTURES")
+    if not folder:
+        return
+    shown.search("req-00006-1")
+    shown.canvas.focus()
+    shown.press("n", "n", "Enter", "Shift+ArrowDown")
+    shown.settle()
+    shown.node.screenshot(path=Path(folder) / "trace-view-light.png")
+    shown.press("Escape")
+    shown.search("")
+    shown.notebook.theme("JupyterLab Dark")
+    box = shown.canvas.bounding_box()
+    assert box is not None
+    shown.page.keyboard.down("Shift")
+    shown.canvas.drag_to(
+        shown.canvas,
+        source_position={"x": box["width"] * 0.3, "y": box["height"] * 0.5},
+        target_position={"x": box["width"] * 0.75, "y": box["height"] - 5},
+    )
+    shown.page.keyboard.up("Shift")
+    shown.facts("Selected: ")
+    shown.node.get_by_role("tab", name="Flame graph").click()
+    shown.settle()
+    shown.node.screenshot(path=Path(folder) / "trace-view-dark.png")
+    shown.notebook.theme("JupyterLab Light")
+    shown.fresh()
+    shown.node.get_by_role("tab", name="Operators").click()
 
 
 def test_the_notebook_file_has_a_picture_and_no_trace(small: Shown, server: Jupyter) -> None:
@@ -410,12 +445,40 @@ def save(notebook: OpenNotebook, server: Jupyter) -> dict[str, Any]:
     return server.saved("small.ipynb")
 
 
-def test_in_notebook_7(browser: Browser, server: Jupyter) -> None:
-    name = server.write("seven.ipynb", [cell(12_000)])
+def test_a_real_profile_in_notebook_7(browser: Browser, server: Jupyter) -> None:
+    name = server.write(
+        "seven.ipynb", ["%load_ext nbserve", SERVE, "%nbserve profile layers --batches 5 --send-sample"]
+    )
     with opened(browser, server, name, "notebook") as notebook:
-        notebook.run(0)
+        for number in range(3):
+            notebook.run(number)
         shown = Shown(notebook)
         assert len(shown.canvas.evaluate(PIXELS)) > 20
-        shown.search("aten::linear")
+        names = {row[0] for row in shown.table()}
+        assert {"batch", "inference", "aten::addmm"} <= names
+        shown.search("aten::addmm")
         assert " of " in shown.node.locator(".jp-nbserve-trace-count").inner_text()
-        assert len(shown.table()) > 10
+        detail = shown.node.locator(".jp-nbserve-trace-detail").inner_text()
+        assert "worker 0, main" in detail
+        assert re.search(r"batch \d+: \d+ spans", detail)
+        with notebook.page.expect_download() as begun:
+            shown.node.get_by_role("button", name="Download for Perfetto").click()
+        events = json.loads(gzip.decompress(begun.value.path().read_bytes()))["traceEvents"]
+        assert {"aten::addmm", "in worker"} <= {event["name"] for event in events}
+
+
+SERVE = """%%serve_handler layers --sample [1.0]*64
+import torch
+
+model = torch.nn.Sequential(*(torch.nn.Linear(64, 64) for _ in range(8))).eval()
+
+class Layers:
+    def initialize(self, context):
+        self.model = model
+    def preprocess(self, rows):
+        return torch.tensor([row.payload for row in rows])
+    def inference(self, batch):
+        return self.model(batch)
+    def postprocess(self, outputs):
+        return [{"sum": float(output.sum())} for output in outputs]
+"""

@@ -15,15 +15,18 @@ from tests.capture.session import answers
 __all__ = ["serve"]
 
 
-def serve(bundle: str, questions: list[list[str]], trace: bool = True) -> dict[str, Any]:
-    """Load the bundle, ask it each (base64 body, content type); `lines` that did not run, by function."""
+def serve(bundle: str, questions: list[list[str]], trace: bool = True, compare: bool = True) -> dict[str, Any]:
+    """Load the bundle, ask it each (base64 body, content type); `lines` that did not run, by function.
+
+    compare: what it rebuilds with what the notebook had, as a first worker does.
+    """
     from nbserve.pipeline import Item
     from nbserve.wire.messages import Load
     from nbserve.worker.session import Session, seed_everything
 
     handler = str(Path(bundle) / "handler.py")
     lines = _Lines(handler)
-    load = Load(bundle=bundle, name="x", version="1", worker=0, threads=1, cores=[], device="cpu", compare=True)
+    load = Load(bundle=bundle, name="x", version="1", worker=0, threads=1, cores=[], device="cpu", compare=compare)
     session = Session(load, lambda _stage: None)
     if trace:
         sys.settrace(lines.trace)

@@ -317,10 +317,10 @@ def test_json_dominated(advised: Any) -> None:
 
 
 def test_padding_waste(advised: Any) -> None:
-    texts = tuple(json.dumps("a" * length).encode() for length in (3, 400, 5, 300, 7))
-    assert "padding-waste" in advised(advice.PADS, clients=5, bodies=texts, max_batch_delay_ms=20)
-    alike = tuple(json.dumps("a" * length).encode() for length in (395, 400, 390))
-    assert "padding-waste" not in advised(advice.PADS, clients=5, bodies=alike, max_batch_delay_ms=20)
+    texts = tuple(json.dumps("a" * length).encode() for length in (3, 400, 5, 300, 7, 9, 200))
+    assert "padding-waste" in advised(advice.PADS, clients=3, bodies=texts, max_batch_delay_ms=20)
+    alike = tuple(json.dumps("a" * length).encode() for length in (395, 400, 390, 380))
+    assert "padding-waste" not in advised(advice.PADS, clients=3, bodies=alike, max_batch_delay_ms=20)
 
 
 def test_batch_delay_costs(advised: Any) -> None:

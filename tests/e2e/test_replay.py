@@ -203,10 +203,13 @@ def test_a_changed_cell_is_noticed(kernel: Kernel, ratio: int, zero: str) -> Non
         assert "live: 500" in compared
         swapped = kernel.ok(RATIO.replace("result = a / b", "result = a / b if b else 0"))
         assert "ratio version 2: ready" in swapped.text
+        card = f"next(each for each in endpoint.failures if each.id == {zero!r})"
+        assert "result = a / b\n" in kernel.ok(card).text, "as it was served then"
         assert zero in kernel.ok("%nbserve failures ratio").text, "what failed before the swap can be replayed after it"
         assert "changed since: Ratio.one" in kernel.ok(f"%nbserve replay {zero}").stdout
     finally:
         kernel.ok(RATIO)
+    assert "-->   15         result = a / b" in kernel.ok(card).text, "the same bundle, from another cell now"
 
 
 def test_a_withheld_body_cannot_be_replayed(kernel: Kernel, ratio: int) -> None:
@@ -297,7 +300,7 @@ def test_without_the_handler_it_is_the_code_as_it_was_served(kernel: Kernel, rat
         ran = kernel.run(f"%nbserve replay {zero}")
         assert ran.ename == "ZeroDivisionError"
         assert "this notebook has no Ratio: replayed with the code as it was served" in ran.stdout
-        assert f"%debug opens at In[{ratio}], line 15" in ran.traceback
+        assert re.search(r"%debug opens at In\[\d+\], line 15", ran.traceback)
         _, seen = talk(kernel, "%debug", ["p a, b", "q"])
         assert "handler.py" in seen[0]
         assert "result = a / b" in seen[0]
@@ -317,10 +320,14 @@ def test_one_that_ran_out_of_time_is_looked_at_by_an_interrupt(kernel: Kernel) -
     )
     kernel.ok("endpoint = nbserve.Endpoint.find('stuck')")
     word = ask(kernel, "13")
-    before = len(kernel.messages)
+    before, interrupted = len(kernel.messages), False
 
     def interrupt() -> None:
-        if any("interrupt the kernel" in str(message["content"]) for message in kernel.messages[before:]):
+        nonlocal interrupted
+        if interrupted:
+            return
+        interrupted = any("interrupt the kernel" in str(message["content"]) for message in kernel.messages[before:])
+        if interrupted:
             kernel.interrupt()
 
     failed = kernel.run(f"%nbserve replay {word}", during=interrupt)

@@ -23,6 +23,7 @@ __all__ = ["Watcher"]
 INTERVAL_S = 1.0
 RECENT_S = 30.0
 """Stages, batch sizes and errors are those of so many seconds: one sees what is, and it does not jump."""
+CPU_WINDOW_S = 5.0
 HISTORY = 180
 """Points kept for a browser that comes later."""
 LOG_LINES = 300
@@ -53,7 +54,6 @@ class Watcher:
         self._on_update = on_update
         self._on_end = on_end
         self._recent: deque[Numbers] = deque()
-        self._usage: tuple[Numbers, dict[int, float]] | None = None
         self._seen: tuple[Any, ...] = ()
         self._is_settled = False
         self._since = 0
@@ -100,7 +100,6 @@ class Watcher:
         self.log.extend(lines)
         if self._recent and self._recent[-1].version != numbers.version:
             self._recent.clear()
-            self._usage = None
         before = self._recent[-1] if self._recent else None
         self._recent.append(numbers)
         while numbers.at - self._recent[0].at > RECENT_S:
@@ -158,14 +157,10 @@ class Watcher:
         }
 
     def _cores_used(self, numbers: Numbers) -> dict[int, float]:
-        """CPU time comes a few seconds apart: what it was between the last two different figures."""
-        if self._usage is None:
-            self._usage = numbers, {}
-        earlier, used = self._usage
-        if [worker.cpu_s for worker in earlier.workers] != [worker.cpu_s for worker in numbers.workers]:
-            used = cpu_use(earlier.workers, numbers.workers, numbers.at - earlier.at)
-            self._usage = numbers, used
-        return used
+        """Of the last CPU_WINDOW_S, or as far back as there is something to compare with."""
+        older = [one for one in self._recent if numbers.at - one.at >= CPU_WINDOW_S]
+        earlier = older[-1] if older else self._recent[0]
+        return cpu_use(earlier.workers, numbers.workers, numbers.at - earlier.at)
 
 
 def _nothing(numbers: Numbers) -> Numbers:

@@ -1,5 +1,6 @@
 # style: language
 # about: bound methods as values, partialmethod, methodcaller and attrgetter, a callable instance in a table, methods kept in dicts
+# insensitive: push
 # unreached: Gauge.sign
 # input: 4
 # input: -3

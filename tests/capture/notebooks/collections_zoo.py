@@ -1,5 +1,6 @@
 # style: values
 # about: deques with a bound, Counter, ChainMap, defaultdict of a factory of one's own, UserDict and UserList classes, a heap, bisect tables
+# insensitive: labels, stack
 # input: ["b", 3]
 # input: ["zz", 11]
 # input: ["a", 0]

@@ -1,5 +1,6 @@
 # style: fine-tuning
 # about: a classifier's parts as a pipeline has them: tokenizer, model and label names of a configuration, truncation and padding, scores of all labels
+# insensitive: tokenize_kwargs
 # input: "good film"
 # input: "bad bad movie that never ends"
 # %%

@@ -1,5 +1,6 @@
 # style: language
 # about: classes that inherit from those of libraries: a layer, a Dataset, dict, int, str, Exception, Thread-free executor, json encoder
+# insensitive: pairs
 # unreached: Pairs.__add__
 # input: {"x": [1.0, 2.0], "tag": "Ab"}
 # input: {"x": [0.5, -3.0], "tag": "zz"}

@@ -1,6 +1,6 @@
 # style: values
 # about: arrays that are views of one another: columns, a reversed and a reshaped one, written to by the handler
-# insensitive: means
+# insensitive: columns, backwards
 # input: [0, 1.5]
 # input: [2, -4.0]
 # input: [0, 0.25]

@@ -52,6 +52,17 @@ export function listen(canvas: HTMLCanvasElement, axis: HTMLCanvasElement, actio
   pressAxis(axis, actions);
 }
 
+/** Keys in the view are not the notebook's, except that it saves from anywhere: what is around the view gets that. */
+export function passSaving(node: HTMLElement): void {
+  const pass = (event: KeyboardEvent): void => {
+    if (!(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== "s") return;
+    event.preventDefault();
+    event.stopPropagation();
+    node.parentElement?.dispatchEvent(new KeyboardEvent("keydown", event));
+  };
+  node.addEventListener("keydown", pass, { capture: true });
+}
+
 function wheel(event: WheelEvent, canvas: HTMLCanvasElement, actions: Actions): void {
   if (!event.ctrlKey && !canvas.matches(":focus")) return; // the page scrolls
   event.preventDefault();

@@ -132,6 +132,7 @@ test("idle gaps are where no stream of a process works", () => {
       const gaps = idleGaps(trace);
       const gpu = all(trace).filter((i) => trace.lanes[trace.lane[i]!]!.kind === "gpu");
       const found = gaps.get("worker 0")!;
+      found.start.forEach((from, k) => assert.ok(from < found.end[k]! && from >= (found.end[k - 1] ?? 0)));
       const first = Math.min(...gpu.map((i) => trace.start[i]!));
       const last = Math.max(...gpu.map((i) => trace.start[i]!));
       for (let at = 0; gpu.length && at <= trace.total; at += 0.125) {

@@ -236,14 +236,14 @@ test("folded processes are one row, the gateway comes first, rows do not overlap
     [
       lane("main", 0, "cpu", "worker 10"),
       lane("main", 0, "cpu", "worker 2"),
-      lane("requests", 0, "gateway", "gateway"),
+      lane("requests", 0, "gateway", "zone gateway"),
       lane("stream 7", 0, "gpu", "worker 2"),
     ],
   );
   const open = layout(trace, new Set());
   assert.deepEqual(
     open.groups.map((group) => group.process),
-    ["gateway", "worker 2", "worker 10"],
+    ["zone gateway", "worker 2", "worker 10"],
   );
   open.rows.slice(1).forEach((row, k) => assert.ok(row.y >= open.rows[k]!.y + open.rows[k]!.height));
   const folded = layout(trace, new Set(["worker 2"]));

@@ -2,7 +2,7 @@
 
 import { Camera } from "./camera";
 import { readTheme, watchTheme, type Theme } from "./colours";
-import { HELP, listen, type Actions } from "./controls";
+import { HELP, listen, passSaving, type Actions } from "./controls";
 import { element } from "./dom";
 import { count, duration } from "./format";
 import { Labels } from "./labels";
@@ -100,6 +100,7 @@ export class View implements Actions {
     this.node.setAttribute("aria-label", title);
     this.assemble(title);
     listen(this.timeline.canvas, this.timeline.axis, this);
+    passSaving(this.node);
     this.labels.show(this.laid);
     this.watch();
   }
