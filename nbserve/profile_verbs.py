@@ -22,16 +22,18 @@ PROFILE_PARAMS: tuple[click.Parameter, ...] = (
     click.Option(
         ["--batches"],
         type=click.IntRange(1, MAX_BATCHES),
+        default=None,
         metavar="N",
         help=f"How many batches.  [default: {BATCHES}; with --seconds, all that come]",
     ),
     click.Option(
         ["--seconds"],
         type=click.FloatRange(0, MAX_SECONDS, min_open=True),
+        default=None,
         metavar="S",
         help=f"How long at most.  [default: {SECONDS:g}]",
     ),
-    click.Option(["--worker"], type=int, metavar="N", help="Which worker.  [default: the busiest]"),
+    click.Option(["--worker"], type=int, default=None, metavar="N", help="Which worker.  [default: the busiest]"),
     click.Option(["--shapes"], is_flag=True, help="With the shapes and types of each operator's inputs."),
     click.Option(["--memory"], is_flag=True, help="With what is allocated."),
     click.Option(["--stacks"], is_flag=True, help="With the Python functions around the operators; slows them down."),
@@ -42,6 +44,7 @@ PROFILE_PARAMS: tuple[click.Parameter, ...] = (
     click.Option(
         ["--out"],
         type=click.Path(path_type=Path),
+        default=None,
         metavar="FILE",
         help="Write the trace for ui.perfetto.dev: packed Chrome JSON, the gateway's spans in it.",
     ),

@@ -88,25 +88,26 @@ class Digests:
 
 
 def same_bytes(path: Path, chunks: Iterable[bytes | memoryview]) -> bool:
-    """Does the file hold just these bytes? Some seven times as fast as a digest. Raises OSError for an unreadable file.
+    """Does the file hold just these bytes? False where there is none. Some five times as fast as a digest.
 
-    False where there is no such file.
+    Raises OSError for a file that cannot be read.
     """
     import numpy
 
-    if not path.is_file():
-        return False
     with ExitStack() as stack:
-        held: bytes | mmap.mmap = b""
-        if path.stat().st_size:
+        try:
             file = stack.enter_context(path.open("rb"))
+        except FileNotFoundError:
+            return False
+        held: bytes | mmap.mmap = b""
+        if os.fstat(file.fileno()).st_size:
             held = stack.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         at = 0
         for chunk in chunks:
             given = memoryview(chunk).cast("B")
             for start in range(0, len(given), _PIECE_BYTES):
                 piece = given[start : start + _PIECE_BYTES]
-                count = len(held) - at if len(held) - at < len(piece) else len(piece)
+                count = min(len(piece), len(held) - at)
                 there = numpy.frombuffer(held, numpy.uint8, count, at) if count else b""
                 same = count == len(piece) and numpy.array_equal(there, numpy.frombuffer(piece, numpy.uint8))
                 del there  # or the file could not be closed

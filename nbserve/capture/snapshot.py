@@ -48,9 +48,8 @@ class Snapshot:
         after = _definitions(now.handler_source)
         names = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
         files = now.differing(self.bundle)
-        names += sorted(
-            name for name, record in now.manifest.values.items() if files & set(record.files) and name not in names
-        )
+        values = {name for name, record in now.manifest.values.items() if files & set(record.files)}
+        names += sorted(values - set(names))
         places = {entry.name: entry.where for entry in now.entries}
         lines = [f"{since}; {name} {_how(name, before, after, places)}" for name in names]
         return lines + [f"{since}; {text}" for text in _reinstalled(manifest.requirements, now.manifest.requirements)]

@@ -116,7 +116,7 @@ def _lines(result: ProfileResult) -> Iterator[str]:
     how = result.profiler or "stages only"
     yield (
         f"{status.name} version {status.version}, worker {status.worker} on {result.device}: {status.batches} batches, "
-        f"{result.requests} requests, {status.events:,} events in {status.seconds:.1f} s ({how})"
+        f"{result.requests} requests, {status.events:,} events in {status.seconds:.2f} s ({how})"
     )
     for said in (status.truncated, status.note):
         if said:

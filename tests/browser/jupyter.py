@@ -136,8 +136,8 @@ def opened(browser: Browser, server: Jupyter, name: str, front_end: FrontEnd = "
     try:
         page.locator(".jp-CodeCell").first.wait_for()
         page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").first.wait_for()
+        page.evaluate(READY)
         if front_end == "lab":
-            page.evaluate(READY)
             page.evaluate("() => window.jupyterapp.commands.execute('application:toggle-left-area').catch(() => 0)")
         yield notebook
         assert not notebook.left, f"requests that would have left the machine: {notebook.left}"
@@ -181,6 +181,7 @@ def jupyter(folder: Path) -> Iterator[Jupyter]:
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--ServerApp.root_dir={work}"]
     command += ["--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"]
     command += [f"--IdentityProvider.token={token}", "--LabApp.expose_app_in_browser=True"]
+    command += ["--JupyterNotebookApp.expose_app_in_browser=True"]
     command += ["--LabApp.extension_manager=readonly"]
     log = folder / "jupyter.log"
     with log.open("wb") as output:

@@ -4,6 +4,7 @@ costs nothing. Its pictures in docs/ are made here where NBSERVE_PICTURES names 
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, Locator, WebSocket, expect
 
 from nbserve.endpoint import Endpoint
@@ -134,7 +136,7 @@ class Digits(Handler):
     def inference(self, batch):
         print({EVIL!r})
         self.rows.inc(1, kind={EVIL!r})
-        if batch[0] == 0:
+        if isinstance(batch[0], int) and batch[0] == 0:
             raise ValueError({EVIL!r})
         return [{EVIL!r}]
 """
@@ -161,6 +163,14 @@ except Exception:
             expect(dashboard.get_by_label("answer", exact=True)).to_contain_text(EVIL)
         assert notebook.page.evaluate("() => window.hacked") is None
         assert dashboard.locator("img").count() == 0
+
+        image = io.BytesIO()
+        Image.new("RGB", (8, 8), "teal").save(image, "PNG")
+        sent = {"name": f"{EVIL}.png", "mimeType": "image/png", "buffer": image.getvalue()}
+        dashboard.get_by_label("a file to send").set_input_files(sent)
+        expect(dashboard.locator(".jp-nbserve-answer")).to_contain_text("200")
+        expect(dashboard.get_by_alt_text("the image sent")).to_be_visible()
+        assert notebook.page.evaluate("() => window.hacked") is None
         notebook.run(3)
 
 
@@ -243,6 +253,20 @@ def test_a_saved_notebook_has_a_picture_and_text_and_no_secret(browser: Browser,
         [data] = [out["data"] for out in saved["cells"][number]["outputs"] if "widget-view" in json.dumps(out)]
         assert "data:image/svg+xml;base64," in "".join(data["text/html"])
         assert "digits version 1" in "".join(data["text/plain"])
+
+
+def test_it_says_what_has_changed_in_the_notebook_since(browser: Browser, server: Jupyter) -> None:
+    handler = "%%serve_handler digits --sample 1\ndef predict(batch):\n    return [one * factors['a'] for one in batch]"
+    cells = ["%load_ext nbserve\nfactors = {'a': 2}", handler, "factors['a'] = 3", "factors['a'] = 2", STOP]
+    with opened(browser, server, server.write("changed.ipynb", cells)) as notebook:
+        dashboard = serve(notebook)
+        expect(dashboard.get_by_text("snapshot", exact=True)).to_be_visible()
+        expect(dashboard).not_to_contain_text("changed since")
+        notebook.run(2)
+        expect(dashboard).to_contain_text(re.compile("factors has changed since"))
+        notebook.run(3)
+        expect(dashboard).not_to_contain_text("changed since")
+        notebook.run(4)
 
 
 def test_promote_writes_a_context_and_shows_how_to_run_it(browser: Browser, server: Jupyter) -> None:

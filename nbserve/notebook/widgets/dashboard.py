@@ -6,6 +6,7 @@ the rest, so that a notebook that saves widget state saves neither logs nor answ
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from pathlib import Path
@@ -28,10 +29,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Dashboard"]
 
+log = logging.getLogger("nbserve.notebook")
+
 MAX_BODY_BYTES = 50_000_000
 """Of a request from the try-it box; the gateway has its own limit."""
-MAX_COMPARED_BYTES = 1_000_000_000
-"""Larger models are not compared with the notebook after each cell: `%nbserve explain` does it."""
+MAX_COMPARED_BYTES = 500_000_000
+MAX_COMPARE_S = 1.0
+"""What is larger, or took longer once, is not compared after each cell any more: `%nbserve explain` does it."""
 _SAY_INTERVAL_S = 0.2
 
 
@@ -52,6 +56,7 @@ class Dashboard(anywidget.AnyWidget):
         self._attention = Attention(time.monotonic())
         self._cell = _RunningCell()
         self._changed: list[str] = []
+        self._compares = True
         super().__init__(facts=self._facts())
         hear_in_subshells(self.comm)
         self._watcher = Watcher(
@@ -91,14 +96,20 @@ class Dashboard(anywidget.AnyWidget):
         self._attention.sent()
 
     def _compare(self) -> None:
-        """After a cell has run: is what was captured another now?"""
-        if self._cell.is_running or not self._cell.has_run or self.ended:
+        """After a cell has run: is what was captured another now? Not where it takes long."""
+        if self._cell.is_running or not self._cell.has_run or not self._compares:
             return
         self._cell.has_run = False
         model = self._endpoint.served.model()
         if shared_bytes(Path(model.bundle)) > MAX_COMPARED_BYTES:
             return
-        changed = explanation(model).changed
+        began_s = time.monotonic()
+        try:
+            changed = explanation(model).changed
+        except Exception as exc:  # the user's objects are walked while the next cell may begin to change them
+            log.debug("comparing %s with the notebook failed: %r", model.name, exc)
+            return
+        self._compares = time.monotonic() - began_s < MAX_COMPARE_S
         if changed != self._changed:
             self._changed = changed
             self.facts = self.facts | {"changed": changed}

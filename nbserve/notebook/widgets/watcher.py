@@ -21,6 +21,8 @@ from nbserve.wire.numbers import Numbers
 __all__ = ["Watcher"]
 
 INTERVAL_S = 1.0
+IDLE_S = 5.0
+"""Between two looks at whether anybody looks; a browser that does wakes the thread."""
 RECENT_S = 30.0
 """Stages, batch sizes and errors are those of so many seconds: one sees what is, and it does not jump."""
 CPU_WINDOW_S = 5.0
@@ -77,7 +79,8 @@ class Watcher:
     def _run(self) -> None:
         while not self._closing:
             self._wake.clear()
-            if self._is_wanted():
+            is_wanted = self._is_wanted()
+            if is_wanted:
                 try:
                     self._look()
                     self._on_look()
@@ -85,7 +88,7 @@ class Watcher:
                     if not self._closing:
                         self._on_end(exc.message)
                     return
-            self._wake.wait(INTERVAL_S)
+            self._wake.wait(INTERVAL_S if is_wanted else IDLE_S)
 
     def _look(self) -> None:
         client = self._served.client

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from nbserve.bundle.digests import SHARED_BYTES, namesakes, same_bytes, write_an
 from nbserve.bundle.folder import Bundle, Content, Draft, write_bundle
 from nbserve.bundle.manifest import HandlerRecord, Manifest, Provenance
 
+Chunks = Callable[[], Iterator[bytes | memoryview]]
 SIZE = 9 * 1024 * 1024 + 3
 """More than two pieces, and odd."""
 MANIFEST = Manifest(name="m", handler=HandlerRecord("predict", "function"), python="3.11")
@@ -25,7 +27,7 @@ def data() -> bytes:
 @pytest.mark.parametrize("cut", [0, 1, 64, SIZE - 1, SIZE])
 def test_equal_bytes_however_they_are_cut(tmp_path: Path, data: bytes, cut: int) -> None:
     path = tmp_path / "file"
-    chunks = [memoryview(data)[:cut], data[cut:]]
+    chunks: list[bytes | memoryview] = [memoryview(data)[:cut], data[cut:]]
     assert write_and_digest(path, chunks) == hashlib.sha256(data).hexdigest()
     assert path.read_bytes() == data
     assert same_bytes(path, chunks)
@@ -46,7 +48,10 @@ def test_no_file_and_an_empty_one(tmp_path: Path) -> None:
 
 
 def write(root: Path, data: bytes, handler: bytes = b"") -> Bundle:
-    files = {"handler.py": lambda: iter([handler]), "weights/model.safetensors": lambda: iter([data])}
+    files: dict[str, Chunks] = {
+        "handler.py": lambda: iter([handler]),
+        "weights/model.safetensors": lambda: iter([data]),
+    }
     bundle = write_bundle(root, MANIFEST, Content(files, {}), Provenance(), None)
     bundle.check()
     return bundle

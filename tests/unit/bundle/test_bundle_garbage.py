@@ -13,7 +13,8 @@ def make(root: Path, name: str, age: int) -> Path:
     folder = root / f"{name}-{age:012x}"
     folder.mkdir()
     (folder / "manifest.json").write_text("{}")
-    os.utime(folder, (1_000_000 - age, 1_000_000 - age))
+    (folder / "provenance.json").write_text("{}")
+    os.utime(folder / "provenance.json", (1_000_000 - age, 1_000_000 - age))
     return folder
 
 

@@ -6,9 +6,12 @@ from typing import Any
 from xml.etree import ElementTree
 
 import msgspec
+from nbconvert import HTMLExporter
+from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from nbserve.config import ModelConfig
 from nbserve.notebook.picture import WIDTH, draw
+from nbserve.notebook.widgets import bundle_path, can_show
 from nbserve.wire.management import ModelStatus, WorkerStatus
 from tests.unit.notebook.test_widget_rates import counted
 
@@ -66,3 +69,20 @@ def test_a_core_of_two_workers_says_so() -> None:
     picture = draw(model(workers=both), CORES[:1])
     assert picture is not None
     assert "*" in texts(picture.svg)
+
+
+def test_without_a_kernel_or_a_bundle_no_widget_is_shown() -> None:
+    assert not can_show("dashboard"), "this is no notebook's kernel"
+    assert bundle_path("dashboard").parent.name == "static"
+
+
+def test_a_saved_notebook_is_converted_to_its_picture() -> None:
+    """nbconvert, and those that build on it, choose the card where the file has no widget state."""
+    data = {
+        "application/vnd.jupyter.widget-view+json": {"version_major": 2, "version_minor": 0, "model_id": "a"},
+        "text/html": "<b>the card</b>",
+        "text/plain": "the text",
+    }
+    cell = new_code_cell("x", outputs=[new_output("execute_result", execution_count=1, data=data)])
+    page, _ = HTMLExporter().from_notebook_node(new_notebook(cells=[cell]))
+    assert "<b>the card</b>" in page

@@ -150,7 +150,7 @@ function render({ model, el }: Rendered<Traits>): () => void {
 
 function snapshot(facts: Facts): HTMLElement | null {
   if (!facts.snapshot) return null;
-  const changed = facts.changed.length ? `; changed since: ${facts.changed.join(", ")}` : "";
+  const changed = facts.changed.map((line) => `; ${line.replace(/^snapshot of [^;]*; /, "")}`).join("");
   return h("span", { class: changed ? "jp-nbserve-poor" : "" }, h("b", {}, "snapshot"), ` of ${facts.snapshot}${changed}`);
 }
 
