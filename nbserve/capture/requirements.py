@@ -8,15 +8,16 @@ requires.
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import importlib.metadata
 import importlib.util
 import json
+import os
 import re
 import shlex
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -73,7 +74,8 @@ def pinned(distribution: str, extras: Extras) -> str:
         return ""
     key = canonicalize_name(distribution)
     known = {canonicalize_name(each) for each in found.metadata.get_all("Provides-Extra") or ()}
-    asked_for = {canonicalize_name(each) for each in (*extras.get(key, ()), *_required_extras(_state()).get(key, ()))}
+    by_others = _required_extras(state_of_path()).get(key, ())
+    asked_for = {canonicalize_name(each) for each in (*extras.get(key, ()), *by_others)}
     wanted = sorted(known & asked_for) if key != _OWN else []
     name = f"{distribution}[{','.join(wanted)}]" if wanted else distribution
     source = source_of(found.read_text("direct_url.json"))
@@ -110,7 +112,7 @@ def extras_in_cells(sources: Iterable[str]) -> dict[str, set[str]]:
 _IMPORTED: dict[str, set[str]] = {}
 
 
-@contextmanager
+@contextlib.contextmanager
 def imported_meanwhile(endpoint: str) -> Iterator[set[str]]:
     """Top-level packages that are imported within, and were within for this endpoint before; filled at the end."""
     before, roots = set(sys.modules), _IMPORTED.setdefault(endpoint, set())
@@ -140,20 +142,26 @@ def _installs(source: str) -> Iterator[list[str]]:
 # --- what is installed; read again when something was installed or removed
 
 
-def _state() -> tuple[tuple[str, int], ...]:
-    """Changes when a distribution comes or goes: folders on the path with the time of their last change."""
+def state_of_path() -> tuple[tuple[str, int], ...]:
+    """Changes when a distribution comes or goes: folders on the path that hold some, and when they last changed."""
     found = []
     for entry in dict.fromkeys(sys.path):
-        try:
-            found.append((entry, Path(entry or ".").stat().st_mtime_ns))
-        except OSError:
-            continue
+        with contextlib.suppress(OSError):
+            changed_ns = Path(entry or ".").stat().st_mtime_ns
+            if _holds_distributions(os.path.abspath(entry), changed_ns):
+                found.append((entry, changed_ns))
     return tuple(found)
+
+
+@functools.lru_cache(maxsize=256)
+def _holds_distributions(folder: str, _changed_ns: int) -> bool:
+    """The notebook's own folder, which changes all the time, is none of them."""
+    return any(name.endswith((".dist-info", ".egg-info", ".egg-link", ".pth")) for name in os.listdir(folder))
 
 
 def packages() -> dict[str, list[str]]:
     """Top-level package -> distributions that hold it."""
-    return _packages(_state())
+    return _packages(state_of_path())
 
 
 @functools.lru_cache(maxsize=1)
@@ -164,7 +172,7 @@ def _packages(_state: object) -> dict[str, list[str]]:
 def editable_at(path: Path) -> str | None:
     """The distribution of `pip install -e` whose top-level package or module this file or folder is."""
     top = path if path.is_dir() else path.parent if path.name.startswith("__init__.") else path
-    for name, tree in _editable(_state()):
+    for name, tree in _editable(state_of_path()):
         if top.parent in (tree, tree / "src"):
             return name
     return None

@@ -100,10 +100,11 @@ def installed() -> dict[str, Distribution]:
     """The distributions of this environment, by canonical name; the first on the path where there are two."""
     found: dict[str, Distribution] = {}
     for each in importlib.metadata.distributions():
-        name = each.metadata["Name"]
+        metadata = each.metadata  # parsed each time it is asked for
+        name = metadata["Name"]
         if name:
-            known = Distribution(
-                name, each.version, tuple(each.requires or ()), source_of(each.read_text("direct_url.json")).url
-            )
+            needs = metadata.get_all("Requires-Dist") or (each.requires if each.read_text("requires.txt") else None)
+            url = source_of(each.read_text("direct_url.json")).url
+            known = Distribution(name, metadata["Version"], tuple(needs or ()), url)
             found.setdefault(canonicalize_name(name), known)
     return found

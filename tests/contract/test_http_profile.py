@@ -269,6 +269,16 @@ def test_torchserves_switch_profiles_what_comes(tmp_path: Path, monkeypatch: pyt
         until(lambda: any("Self CPU" in event.text for event in gateway.client.logs("m")), "the table is in the log")
 
 
+def test_gateway_and_workers_are_sampled_from_outside(gateway: Running) -> None:
+    wanted = Wanted(batches=3, seconds=1, send_sample=True, system=True)
+    result = make_profile(Served(gateway.client, "model"), wanted, lambda text: None)
+    assert result.system is not None
+    assert set(result.system.shares) | set(result.system.missing) == {"gateway", "worker 0", "worker 1"}
+    assert result.system.shares["gateway"]["framework"] > 0
+    assert any("handler.py" in stack for stack in result.system.folded)
+    assert "processes, sampled by py-spy" in repr(result)
+
+
 # --- advice, by real handlers on a CPU ---
 
 

@@ -22,6 +22,7 @@ from nbserve.errors import EndOfFile, ErrorInfo
 from nbserve.wire.arena import Arena
 from nbserve.wire.frames import Flag, Frame, Kind, decode_meta, encode_meta
 from nbserve.wire.messages import AnswerMeta, Hello, Load, Ready, RequestItem
+from nbserve.wire.profile import Profile, Profiled
 from nbserve.wire.statuspage import StatusPage
 from nbserve.worker.stream import DataStream
 from tests.contract.conftest import MakeBundle
@@ -77,7 +78,8 @@ class Gateway:
         return decode_meta(frame.meta, Hello)
 
     def load(self, bundle: Path) -> Ready:
-        self.takes_memfd = self.hello().memfd
+        hello = self.hello()
+        self.takes_memfd, self.takes_profile = hello.memfd, hello.profile
         self.send(Kind.HELLO, Hello([1], "test", os.getpid()))
         cores = [min(os.sched_getaffinity(0))]
         self.send(Kind.LOAD, Load(str(bundle), "m", "1", 0, 1, cores), LOAD_ID)
@@ -205,6 +207,30 @@ def test_a_large_batch_through_the_arena(gateway: Gateway, make_bundle: MakeBund
         assert (frame.kind, frame.batch_id) == (Kind.RELEASE, batch_id)
         arena.release(batch_id)
     arena.close()
+
+
+def test_a_worker_that_says_so_is_profiled(gateway: Gateway, bundle: Path, tmp_path: Path) -> None:
+    gateway.load(bundle)
+    if not gateway.takes_profile:  # the small one: a worker may do without
+        return
+    for asked, stopped in ((2, False), (9, True)):
+        gateway.send(Kind.PROFILE, Profile("p", str(tmp_path / "t.json.gz"), batches=asked))
+        assert [gateway.stream.read().kind, gateway.stream.read().kind] == [Kind.PAUSED, Kind.RESUMED]
+        for batch_id in (1, 2):
+            gateway.batch(batch_id, b"1", b"2")
+            assert len(gateway.answer(batch_id)) == 2
+        if stopped:
+            gateway.send(Kind.PROFILE, Profile("p", stop=True))
+        frame = gateway.stream.read()
+        assert frame.kind is Kind.PROFILED
+        profiled = decode_meta(frame.meta, Profiled)
+        assert (profiled.id, profiled.error) == ("p", "")
+        assert [(batch.batch_id, batch.items, batch.request_bytes) for batch in profiled.batches] == [
+            (1, 2, 2),
+            (2, 2, 2),
+        ]
+        stages = ["decode", "preprocess", "inference", "postprocess", "encode"]
+        assert [stage.name for stage in profiled.batches[0].stages] == stages
 
 
 def test_a_bundle_that_cannot_be_loaded_is_said(gateway: Gateway, make_bundle: MakeBundle) -> None:

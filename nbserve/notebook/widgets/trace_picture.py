@@ -23,7 +23,7 @@ __all__ = ["as_html", "as_svg", "as_text", "coverage"]
 BINS = 300
 BIN_PX = 2
 LABEL_PX = 150
-ROW_PX = 14
+ROW_PX: dict[LaneKind, int] = {"gateway": 6, "cpu": 14, "gpu": 14}
 AXIS_PX = 22
 MAX_ROWS = 40
 """Lanes that are drawn: outermost first. More would make a large file of a small picture."""
@@ -39,7 +39,8 @@ def as_html(trace: Trace, title: str) -> str:
     source = base64.b64encode(as_svg(trace).encode()).decode()
     told = "".join(f"<div>{html.escape(line)}</div>" for line in _told(trace))
     rows = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in _operator_rows(trace)
+        f"<tr><td>{html.escape(name)}</td>" + "".join(f'<td align="right">{cell}</td>' for cell in numbers) + "</tr>"
+        for name, *numbers in _operator_rows(trace)
     )
     head = "".join(f"<th>{column}</th>" for column in _COLUMNS)
     return (
@@ -61,34 +62,46 @@ def as_text(trace: Trace, title: str) -> str:
 
 
 def as_svg(trace: Trace) -> str:
-    """Lane by lane, from left to right over the whole time: how much of each moment is filled."""
+    """Lane by lane, from left to right over the time of the workers: how much of each moment is filled."""
+    begin_us, end_us = _working(trace)
     lanes = sorted(range(len(trace.lanes)), key=lambda number: (trace.lanes[number].depth, number))[:MAX_ROWS]
     rows = sorted(lanes, key=lambda number: _order(trace, number))
-    height, width = AXIS_PX + ROW_PX * len(rows) + 2, LABEL_PX + BINS * BIN_PX
-    parts = list(_axis(trace.end_us, height))
-    for row, number in enumerate(rows):
-        lane, bottom = trace.lanes[number], AXIS_PX + (row + 1) * ROW_PX
+    height, width = AXIS_PX + sum(ROW_PX[trace.lanes[number].kind] for number in rows) + 2, LABEL_PX + BINS * BIN_PX
+    parts = list(_axis(begin_us, end_us, height))
+    bottom = AXIS_PX
+    for number in rows:
+        lane = trace.lanes[number]
+        tall = ROW_PX[lane.kind]
+        bottom += tall
         if lane.depth == 0:
             label = f"{lane.process} {lane.thread}"
             fits = int(LABEL_PX / CHARACTER)
-            parts.append(text(2, bottom - 3, label if len(label) <= fits else f"{label[: fits - 1]}…"))
-        parts.append(f'<path d="{_bars(coverage(trace, number, BINS), bottom)}" fill="{_COLOURS[lane.kind]}"/>')
+            parts.append(text(2, bottom - tall + 11, label if len(label) <= fits else f"{label[: fits - 1]}…"))
+        filled = coverage(trace, number, BINS, begin_us, end_us)
+        parts.append(f'<path d="{_bars(filled, bottom, tall - 2)}" fill="{_COLOURS[lane.kind]}"/>')
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
         f'font-family="DejaVu Sans, sans-serif" font-size="11">{"".join(parts)}</svg>'
     )
 
 
-def coverage(trace: Trace, lane: int, bins: int) -> npt.NDArray[np.float64]:
-    """Of each of `bins` equal parts of the trace, the share in which the lane has a span."""
+def coverage(trace: Trace, lane: int, bins: int, begin_us: float, end_us: float) -> npt.NDArray[np.float64]:
+    """Of each of `bins` equal parts of an interval, the share in which the lane has a span."""
     first, last = np.searchsorted(trace.lane, [lane, lane + 1])
     starts, durations = trace.start_us[first:last], trace.duration_us[first:last].astype(np.float64)
-    if not len(starts) or trace.end_us <= 0:
+    if not len(starts) or end_us <= begin_us:
         return np.zeros(bins)
     moments = np.stack((starts, starts + durations), axis=1).ravel()
     filled = np.stack((np.cumsum(durations) - durations, np.cumsum(durations)), axis=1).ravel()
-    edges = np.linspace(0, trace.end_us, bins + 1)
-    return np.diff(np.interp(edges, np.maximum.accumulate(moments), filled)) * bins / trace.end_us
+    edges = np.linspace(begin_us, end_us, bins + 1)
+    return np.diff(np.interp(edges, np.maximum.accumulate(moments), filled)) * bins / (end_us - begin_us)
+
+
+def _working(trace: Trace) -> tuple[float, float]:
+    """When the workers are at it: the first requests may have waited long for the profiler to begin."""
+    of_workers = np.array([lane.kind != "gateway" for lane in trace.lanes] or [False])[trace.lane]
+    starts, durations = trace.start_us[of_workers], trace.duration_us[of_workers]
+    return (float(starts.min()), float((starts + durations).max())) if len(starts) else (0.0, trace.end_us)
 
 
 def _order(trace: Trace, number: int) -> tuple[bool, str, int, int]:
@@ -98,17 +111,16 @@ def _order(trace: Trace, number: int) -> tuple[bool, str, int, int]:
     return lane.kind != "gateway", lane.process, thread, lane.depth
 
 
-def _axis(end_us: float, height: int) -> Iterator[str]:
+def _axis(begin_us: float, end_us: float, height: int) -> Iterator[str]:
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         x = LABEL_PX + share * (BINS * BIN_PX - 1)
         yield f'<path d="M{x:.0f} {AXIS_PX - 4}V{height}" stroke="{GREY}" stroke-opacity="0.4"/>'
         anchor = "end" if share == 1 else "middle" if share else "start"
-        yield text(x, AXIS_PX - 8, _duration(share * end_us), anchor)
+        yield text(x, AXIS_PX - 8, _duration(begin_us + share * (end_us - begin_us)), anchor)
 
 
-def _bars(shares: npt.NDArray[np.float64], bottom: int) -> str:
+def _bars(shares: npt.NDArray[np.float64], bottom: int, tall: int) -> str:
     """A path: equal neighbours are one bar."""
-    tall = ROW_PX - 2
     heights = np.where(shares > 0, np.maximum(LEAST, np.minimum(shares, 1.0)), 0.0) * tall
     heights = np.ceil(heights * 2) / 2
     changes = [0, *(np.flatnonzero(np.diff(heights)) + 1).tolist(), len(heights)]
@@ -138,7 +150,7 @@ def _thread_lines(trace: Trace) -> list[str]:
     numbers = {lane: number for number, lane in enumerate(trace.lanes)}
     lines = []
     for lane, count in threads.items():
-        busy = float(coverage(trace, numbers[lane], 1)[0]) if lane in numbers else 0.0
+        busy = float(coverage(trace, numbers[lane], 1, 0.0, trace.end_us)[0]) if lane in numbers else 0.0
         lines.append(f"{lane.process}, {lane.thread}: {count:,} spans, busy {busy:.0%}")
     return lines
 

@@ -107,7 +107,7 @@ def test_each_part_of_the_picture_shows_how_much_of_it_is_filled(steps: list[tup
         spans.append((now + gap, length))
         now += gap + length
     trace = trace_of(spans)
-    filled = coverage(trace, 0, bins)
+    filled = coverage(trace, 0, bins, 0.0, trace.end_us)
     size = trace.end_us / bins
     for part, share in enumerate(filled):
         begin, end = part * size, (part + 1) * size
@@ -132,6 +132,15 @@ def test_nothing_is_too_short_to_be_seen() -> None:
     svg = as_svg(trace_of([(0, 0.001), (1_000_000, 1)]))
     assert svg.count("M150 ") == 2  # a tick of the axis, and the span
     assert re.search(r'd="M150 36v-[12]', svg)
+
+
+def test_the_picture_begins_where_the_workers_do() -> None:
+    builder = Builder()
+    builder.add(Thread("gateway", "requests", "gateway"), 0, 900, "queue", slot=0)
+    builder.add(Thread("worker 0", "main", "cpu"), 800, 100, "batch")
+    svg = as_svg(builder.build({}))
+    assert "800 µs" in svg
+    assert svg.count("h600") == 2  # both fill all of it
 
 
 def test_an_empty_trace_is_shown_as_such() -> None:

@@ -11,9 +11,10 @@ export class Camera {
 
   constructor(
     private readonly total: number,
+    first: Range,
     private readonly moved: () => void,
   ) {
-    this.visible = clamp({ from: 0, to: total }, total);
+    this.visible = clamp(first, total);
   }
 
   get range(): Range {

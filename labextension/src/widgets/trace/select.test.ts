@@ -8,7 +8,7 @@ import { boxes, fold, matching } from "./flame";
 import { idleGaps } from "./gaps";
 import { layout, rowAt, spanAt, threadsBetween } from "./lanes";
 import { all, lane, ranges, traceOf, traces } from "./random";
-import { Batches, everything, neighbour, operators, pieces, search, sorted, type Selection } from "./select";
+import { Batches, everything, neighbour, operators, pieces, search, sorted, working, type Selection } from "./select";
 import type { Trace } from "./trace";
 import { detailLines, piecesLine, shapesOf, spanLines, threadRows } from "./words";
 
@@ -196,6 +196,16 @@ test("a batch has its spans, and arrows from its requests to its streams", () =>
     }),
     { numRuns: 50 },
   );
+});
+
+test("the view begins where the workers do", () => {
+  const spans = [
+    { start: 0, duration: 900, name: 3, lane: 0, detail: 0, link: 1 },
+    { start: 800, duration: 100, name: 0, lane: 1, detail: 0, link: 1 },
+  ];
+  const lanes = [lane("requests", 0, "gateway", "gateway"), lane("main", 0)];
+  assert.deepEqual(working(traceOf(spans, lanes)), { from: 798, to: 900 });
+  assert.deepEqual(working(traceOf(spans.slice(0, 1), lanes)), { from: 0, to: 900 });
 });
 
 test("short pieces and idle time are counted", () => {

@@ -14,6 +14,20 @@ export function everything(trace: Trace): Selection {
   return { from: 0, to: trace.total, threads: null };
 }
 
+/** When the workers are at it, with room around: the first requests may have waited long for the profiler to begin. */
+export function working(trace: Trace): Range {
+  const range = { from: Infinity, to: 0 };
+  trace.lanes.forEach(({ kind }, lane) => {
+    const [first, last] = [trace.first[lane]!, trace.first[lane + 1]! - 1];
+    if (kind === "gateway" || last < first) return;
+    range.from = Math.min(range.from, trace.start[first]!);
+    range.to = Math.max(range.to, trace.end[last]!);
+  });
+  if (range.to <= range.from) return { from: 0, to: trace.total };
+  const room = 0.02 * (range.to - range.from);
+  return { from: Math.max(0, range.from - room), to: Math.min(trace.total, range.to + room) };
+}
+
 /** Calls `visit` for each span that meets the selection with its time within; those around a span come before it. */
 export function within(trace: Trace, selection: Selection, visit: (index: number, inside: number) => void): void {
   const { from, to, threads } = selection;

@@ -10,7 +10,7 @@ import { layout, rowAt, rowOf, spanAt, threadsBetween, type Layout } from "./lan
 import { Minimap } from "./minimap";
 import { Panels } from "./panels";
 import { sceneOf, type Scene } from "./raster";
-import { Batches, everything, neighbour, pieces, search, type Selection } from "./select";
+import { Batches, everything, neighbour, pieces, search, working, type Selection } from "./select";
 import { Timeline } from "./timeline";
 import { Toolbar } from "./toolbar";
 import { Tooltip } from "./tooltip";
@@ -73,7 +73,7 @@ export class View implements Actions {
     download: (() => void) | null,
   ) {
     this.trace = prepared.scene.trace;
-    this.camera = new Camera(this.trace.total, () => {
+    this.camera = new Camera(this.trace.total, working(this.trace), () => {
       this.redraw();
       if (!this.selection) this.settle();
     });
