@@ -57,11 +57,21 @@ class ProfileResult(msgspec.Struct, kw_only=True, dict=True):
         return perfetto(*self._source)
 
     def view(self) -> TraceView:
-        """The timeline as a widget to look into. Raises ImportError without anywidget (pip install anywidget)."""
+        """The timeline as a widget to look into. Raises ImportError without anywidget (extra `widgets`)."""
         from nbserve.notebook.widgets.trace import TraceView
 
         status = self.status
         return TraceView(self.trace, raw=self.perfetto, filename=f"{status.name}-{status.id}.json.gz")
+
+    def system_view(self) -> TraceView | None:
+        """The flame graph of --system as a widget; None without it. Raises ImportError as `view` does."""
+        from nbserve.measure.sampled import sampled
+        from nbserve.notebook.widgets.trace import TraceView
+
+        if self.system is None:
+            return None
+        title = f"{self.status.name}, sampled by py-spy: widths are time, their order is not"
+        return TraceView(sampled(self.system), title=title, tab="Flame graph")
 
     @property
     def _source(self) -> tuple[bytes | None, ProfileRecord]:
@@ -86,7 +96,8 @@ class ProfileResult(msgspec.Struct, kw_only=True, dict=True):
 
         publish_display_data({"text/plain": repr(self), "text/html": self._repr_html_()})  # type: ignore[no-untyped-call]
         if can_show("trace"):
-            display(self.view())  # type: ignore[no-untyped-call]
+            shown = [self.view(), *filter(None, [self.system_view()])]
+            display(*shown)  # type: ignore[no-untyped-call]
 
 
 def make_result(raw: bytes | None, record: ProfileRecord, around: Facts | None = None) -> ProfileResult:

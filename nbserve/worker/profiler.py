@@ -73,17 +73,19 @@ class Profiler:
         wanted = self.asked.request_id
         if self._ended or not items or (wanted and all(item.request_id != wanted for item in items)):
             return on_stage  # without items it is a question for a sign of life
-        with self._guarded():
+        try:
             if wanted:
                 self._record()
             self._open = opened = _OpenBatch(batch_id, items, self._torch)
+        except Exception as exc:
+            self._fail(exc)
+            return on_stage
 
-            def tell(stage: str) -> None:
-                on_stage(stage)
-                opened.enter(stage)
+        def tell(stage: str) -> None:
+            on_stage(stage)
+            opened.enter(stage)
 
-            return tell
-        return on_stage
+        return tell
 
     def end(self, batch_id: int, bodies: Sequence[Buffer]) -> None:
         """A batch was answered."""
@@ -204,13 +206,16 @@ class Profiler:
         try:
             yield
         except Exception as exc:
-            log.exception("the profile has failed")
-            if not self._ended:
-                self._ended = True
-                self._timer.cancel()
-                self._over()
-                error = f"{type(exc).__name__}: {exc}"
-                self._send(Frame(Kind.PROFILED, meta=encode_meta(self._profiled(error=error))))
+            self._fail(exc)
+
+    def _fail(self, exc: Exception) -> None:
+        log.error("the profile has failed", exc_info=exc)
+        if not self._ended:
+            self._ended = True
+            self._timer.cancel()
+            self._over()
+            error = f"{type(exc).__name__}: {exc}"
+            self._send(Frame(Kind.PROFILED, meta=encode_meta(self._profiled(error=error))))
 
 
 class _OpenBatch:

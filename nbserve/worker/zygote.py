@@ -82,6 +82,10 @@ def main() -> None:
     sock = socket.socket(fileno=int(os.environ.pop("NBSERVE_ZYGOTE_FD")))
     if not sys.flags.safe_path:
         del sys.path[0]  # the working directory: the user's own modules are there
+    if os.environ.pop("NBSERVE_SPARE", ""):
+        if (job := _wait_as_spare(sock)) is not None:
+            _become_worker(job)
+        return
     gc.disable()  # a collection would leave holes in pages that children share
     try:
         _send(sock, _at_lower_priority(lambda: _preload(sock)))
@@ -127,7 +131,21 @@ def _at_lower_priority(work: Callable[[], Preloaded]) -> Preloaded:
     return found[0]
 
 
-def _preload(sock: socket.socket) -> Preloaded:
+def _wait_as_spare(sock: socket.socket) -> Job | None:
+    """Import, and be the one worker that is asked for; what forbids a fork does no harm. None: the gateway has left."""
+    with contextlib.suppress(EndOfFile, ConnectionError):
+        _send(sock, _at_lower_priority(lambda: _preload(sock, is_to_fork=False)))
+        asked, fds = _receive(sock)
+        assert isinstance(asked, Fork)
+        pidfd = os.pidfd_open(os.getpid())
+        _send(sock, Forked(asked.id, os.getpid()), [pidfd])
+        os.close(pidfd)
+        sock.close()
+        return Job(asked, *fds)
+    return None
+
+
+def _preload(sock: socket.socket, *, is_to_fork: bool = True) -> Preloaded:
     asked, _ = _receive(sock)
     assert isinstance(asked, Preload)
     began_s = time.monotonic()
@@ -141,11 +159,13 @@ def _preload(sock: socket.socket) -> Preloaded:
             skipped[name] = why
         else:
             loaded.append(name)
-        _check(sock, f"importing {name.partition(':')[0]}", name)
+        if is_to_fork:
+            _check(sock, f"importing {name.partition(':')[0]}", name)
     for library, module in USED_WITH.items():
         if library in sys.modules:
             importlib.import_module(module)
-    _check(sock, "importing ipykernel")
+    if is_to_fork:
+        _check(sock, "importing ipykernel")
     return Preloaded(loaded, skipped, time.monotonic() - began_s)
 
 
@@ -258,7 +278,8 @@ def _receive(sock: socket.socket) -> tuple[Message, list[int]]:
 
 def _become_worker(job: Job) -> None:
     """Be what `python -m nbserve.worker` would be in this environment and folder; returns when that does."""
-    os.setsid()
+    if os.getsid(0) != os.getpid():  # a spare leads a session already
+        os.setsid()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     _take_stdio(job.log_fd)
     for name, value in job.fork.env.items():

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -127,10 +127,18 @@ class OpenNotebook:
 
 
 @contextmanager
-def opened(browser: Browser, server: Jupyter, name: str, front_end: FrontEnd = "lab") -> Iterator[OpenNotebook]:
-    """Open a notebook and wait for its kernel. No request may leave the machine."""
+def opened(
+    browser: Browser,
+    server: Jupyter,
+    name: str,
+    front_end: FrontEnd = "lab",
+    *,
+    listen: Callable[[Page], None] = lambda page: None,
+) -> Iterator[OpenNotebook]:
+    """Open a notebook, wait for its kernel. No request may leave the machine. `listen`: to the page, before all that."""
     page = browser.new_page(viewport={"width": 1280, "height": 1400})
     notebook = OpenNotebook(page, front_end)
+    listen(page)
     where = f"lab/tree/{name}?reset&" if front_end == "lab" else f"notebooks/{name}?"
     page.goto(f"{server.url}{where}token={server.token}")
     try:

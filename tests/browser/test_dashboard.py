@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Locator, WebSocket, expect
+from playwright.sync_api import Browser, Locator, Page, WebSocket, expect
 
 from nbserve.endpoint import Endpoint
 from tests.browser.jupyter import FRONT_ENDS, FrontEnd, Jupyter, OpenNotebook, opened
@@ -177,9 +177,11 @@ except Exception:
 class Comms:
     """Counts what the kernel sends to widgets and what they send."""
 
-    def __init__(self, notebook: OpenNotebook) -> None:
+    def __init__(self) -> None:
         self.count = 0
-        notebook.page.on("websocket", self._listen)
+
+    def listen(self, page: Page) -> None:
+        page.on("websocket", self._listen)
 
     def _listen(self, socket: WebSocket) -> None:
         socket.on("framereceived", self._take)
@@ -196,10 +198,8 @@ def test_silence_and_a_reader_who_looks_away_cost_no_message(browser: Browser, s
     name = server.write("silence.ipynb", ["%load_ext nbserve", SERVE, TRAFFIC, STOP])
     enough = server.folder / "enough"
     enough.unlink(missing_ok=True)
-    with opened(browser, server, name) as notebook:
-        comms = Comms(notebook)
-        notebook.page.reload()
-        notebook.page.locator(".jp-CodeCell").first.wait_for()
+    comms = Comms()
+    with opened(browser, server, name, listen=comms.listen) as notebook:
         dashboard = serve(notebook)
         assert_silent(notebook, comms, "nothing changes")
         notebook.start(2)

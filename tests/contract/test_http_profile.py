@@ -100,7 +100,8 @@ def traffic(
 
 def over(gateway: Running, name: str) -> ProfileStatus:
     """The last profile, once it is over."""
-    return until(lambda: (s := gateway.client.profile_status(name)).state != "running" and s, "the profile is over", 60)
+    until(lambda: gateway.client.profile_status(name).state != "running", "the profile is over", 60)
+    return gateway.client.profile_status(name)
 
 
 def test_a_live_worker_under_real_traffic_while_the_other_serves(gateway: Running, tmp_path: Path) -> None:

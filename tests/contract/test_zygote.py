@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,12 @@ from jupyter_client.manager import AsyncKernelManager
 from nbserve.bundle import Bundle
 from nbserve.config import ModelConfig
 from nbserve.errors import LoadError
+from nbserve.gateway.pool import provisioner as provisioner_module
 from nbserve.gateway.pool import zygote as zygote_module
 from nbserve.gateway.pool.kernel import environment, zygote_environment
 from nbserve.gateway.pool.placement import Demand, WorkerPlan, plan
 from nbserve.gateway.pool.provisioner import KERNEL, MemoryKernelSpecs, NbserveProvisioner, Start
+from nbserve.gateway.pool.spare import Spare
 from nbserve.gateway.pool.supervisor import Pool, Worker
 from nbserve.gateway.pool.topology import read_topology
 from nbserve.gateway.pool.zygote import Zygote, Zygotes
@@ -341,7 +343,7 @@ def test_nothing_outlives_the_gateway(make_bundle: Any, runtime: Path, start: st
 
 
 @pytest.fixture
-def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]]:
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
     """installed(name, source): a distribution of this name with one module, on the path of all new processes."""
     site = tmp_path / "site"
     site.mkdir()
@@ -355,7 +357,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
         (info / "RECORD").write_text(f"{name}.py,,\n{name}-1.0.dist-info/METADATA,,\n")
         (site / f"{name}.py").write_text(source)
 
-    yield install
+    return install
 
 
 def using(*modules: str) -> str:
@@ -466,6 +468,71 @@ def test_own_modules_are_never_preloaded(
 
     asyncio.run(main())
     assert "not local_tools:double: not of a distribution that the bundle names" in caplog.text
+
+
+# -- a warm spare ------------------------------------------------------------------------------------------------------
+
+
+def test_a_spawned_worker_that_dies_is_followed_by_a_warm_one(
+    make_bundle: Any, runtime: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which is what the spawned one was, has imported what it needs, and is the gateway's own child."""
+    monkeypatch.setattr(provisioner_module, "WARM_UP_AFTER_S", 0.0)
+
+    async def main() -> None:
+        async with (
+            zygotes_in(runtime) as zygotes,
+            pool_of(make_bundle(LOOK), runtime, zygotes, start="spawn", env={"MINE": "x"}) as (pool, listener),
+        ):
+            (worker,) = pool.workers
+            spare = pool._spec.start.spare
+            assert spare is not None
+            before = await ask(worker, listener, "look")
+            await until(lambda: spare.pid is not None)
+            warm = spare.pid
+            send(worker, 2, "kill")
+            _, info = await listener.next("lost")
+            assert info.details["exit_code"] == -signal.SIGKILL
+            await until(lambda: worker.state == "READY")
+            assert worker.pid == warm
+            after = await ask(worker, listener, "look", 3)
+            assert after["pid"] == warm
+            for name in ("environment", "cwd", "path", "argv", "signals", "cores", "threads", "session", "oom"):
+                assert after[name] == before[name], name
+            for look in (before, after):
+                assert look["fds"].pop("0").partition(":[")[0] in ("pipe", "/dev/null")
+            assert other_than_sockets(after["fds"]) == other_than_sockets(before["fds"])
+            assert after["random"] != before["random"]
+            send(worker, 4, "kill")  # its own exit status is known, too
+            _, info = await listener.next("lost")
+            assert info.details["exit_code"] == -signal.SIGKILL
+            await until(lambda: worker.state == "READY")
+            await until(lambda: spare.pid is not None)
+            os.kill(spare.pid or 0, signal.SIGKILL)
+            await until(lambda: spare.pid is None)
+            send(worker, 5, "kill")
+            await until(lambda: worker.state == "READY" and worker.restarts == 3)
+
+    asyncio.run(main())
+
+
+def test_a_spare_is_of_no_use_where_the_interpreter_is_told_otherwise(make_bundle: Any, runtime: Path) -> None:
+    async def main() -> None:
+        config = ModelConfig()
+        bundle = Bundle.open(make_bundle(PLAIN))
+        spare = Spare("m", bundle, zygote_environment(config, runtime), runtime / "spare.log")
+        spare.warm_up()
+        await until(lambda: spare.pid is not None)
+        env = environment(WorkerPlan((0,), 1, 0), config, runtime)
+        assert await spare.become([], env | {"PYTHONHASHSEED": "1"}, str(runtime), []) is None
+        assert spare.pid is not None
+        await spare.close()
+        assert spare.pid is None
+        spare.warm_up()
+        assert spare._process is None
+        assert not psutil.Process().children()
+
+    asyncio.run(main())
 
 
 # -- stock jupyter_client ----------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from jupyter_client.launcher import launch_kernel
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
 from nbserve.gateway.pool.forked import CannotFork
+from nbserve.gateway.pool.spare import Spare
 from nbserve.gateway.pool.zygote import Zygote
 from nbserve.wire.statuspage import StatusPage
 
@@ -28,6 +29,8 @@ PROVISIONER = "nbserve-provisioner"
 KERNEL = "nbserve-worker"
 PYTHON = (sys.executable, "-m", "nbserve.worker")
 SOCKET_BUFFER_BYTES = 1 << 20
+WARM_UP_AFTER_S = 2.0
+"""After a worker was spawned the next one is warmed up: not at once, the one that starts has the cores first."""
 
 
 class Channel(NamedTuple):
@@ -46,12 +49,14 @@ class Start(NamedTuple):
     """How a worker is to be started: forked by this zygote, else spawned, for this reason ("" = nobody asks).
 
     insist: not spawned where it cannot be forked. patience_s: how long to wait for a zygote that still imports.
+    spare: a warm process for those that are spawned.
     """
 
     zygote: Zygote | None = None
     reason: str = ""
     insist: bool = False
     patience_s: float = 0.0
+    spare: Spare | None = None
 
 
 class NbserveProvisioner(LocalProvisioner):
@@ -78,7 +83,8 @@ class NbserveProvisioner(LocalProvisioner):
         if start.insist:
             raise CannotFork(f"{reason}; with `--start auto` it would have been spawned")
         with self._new_channel() as fds:
-            await self._spawn(cmd, fds, **kwargs)
+            if start.spare is None or not await self._adopt(start.spare, cmd, fds, **kwargs):
+                await self._spawn(cmd, fds, **kwargs)
         self.started = f"spawned: {reason}" if reason else "spawned"
         return self.connection_info
 
@@ -98,6 +104,25 @@ class NbserveProvisioner(LocalProvisioner):
         self.process = process
         self.pid = self.pgid = process.pid  # it leads a session of its own, or is about to
         self.cwd = cwd
+
+    async def _adopt(
+        self,
+        spare: Spare,
+        cmd: Sequence[str],
+        fds: Sequence[int],
+        *,
+        env: dict[str, str],
+        stdout: Any,
+        cwd: str,
+        **_: Any,
+    ) -> bool:
+        process = await spare.become(cmd[len(PYTHON) :], env, cwd, (stdout.fileno(), *fds))
+        asyncio.get_running_loop().call_later(WARM_UP_AFTER_S, spare.warm_up)
+        if process is None:
+            return False
+        self.process, self.cwd = process, cwd
+        self.pid = self.pgid = process.pid  # it leads a session of its own
+        return True
 
     async def _spawn(self, cmd: list[str], fds: Sequence[int], **kwargs: Any) -> None:
         names = ("NBSERVE_DATA_FD", "NBSERVE_STATUS_FD", "NBSERVE_GATEWAY_FD")

@@ -22,6 +22,7 @@ from nbserve.gateway.lifecycle import POOL_MOVES, Lifecycle, PoolState
 from nbserve.gateway.pool.kernel import zygote_environment
 from nbserve.gateway.pool.placement import WorkerPlan
 from nbserve.gateway.pool.provisioner import Start
+from nbserve.gateway.pool.spare import Spare
 from nbserve.gateway.pool.topology import read_memory
 from nbserve.gateway.pool.worker import Worker, WorkerSpec
 from nbserve.gateway.pool.zygote import Zygotes, why_spawn
@@ -169,6 +170,8 @@ class Pool:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*(worker.stop(grace_s) for worker in {*self.workers, *self._others}))
+        if self._spec.start.spare is not None:
+            await self._spec.start.spare.close()
         if self.state == "STOPPING":
             self._context.destroy(linger=0)
             self._life.move("stopped")
@@ -189,7 +192,10 @@ class Pool:
         zygote = None if reason else self._zygotes.lease(spec.name, bundle, env)
         insist = spec.config.start == "fork"
         patience_s = spec.config.startup_timeout_s if insist else min(spec.config.startup_timeout_s, PRELOAD_WAIT_S)
-        spec.start = Start(zygote, reason, insist, patience_s)
+        log_path = spec.runtime_dir / f"spare-{spec.name}-{spec.version}.log"
+        can_be_warm = not insist and sys.platform.startswith("linux") and hasattr(os, "pidfd_open")
+        spare = Spare(spec.name, bundle, env, log_path) if can_be_warm else None
+        spec.start = Start(zygote, reason, insist, patience_s, spare)
 
     def _add(self, plans: Sequence[WorkerPlan]) -> list[Worker]:
         new = []

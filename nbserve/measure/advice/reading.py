@@ -204,10 +204,11 @@ def _moved(trace: Trace, names: npt.NDArray[Any], is_op: npt.NDArray[np.bool_]) 
     """Tensors that a factory filled on the CPU and the next operator copied to the GPU: what the factory was."""
     above = parents(trace)
     copies = np.flatnonzero(is_op & np.isin(names, COPY_CALLS))
-    copying = set()  # the outermost operators that hold a copy
-    for place in copies.tolist():
-        copying.add(_outermost(place, above, is_op))
-    outermost = [place for place in np.flatnonzero(is_op).tolist() if _outermost(place, above, is_op) == place]
+    if not len(copies):
+        return []
+    top = _outermost(above, is_op)
+    copying = set(top[copies].tolist())  # the outermost operators that hold a copy
+    outermost = np.flatnonzero(is_op & (top == np.arange(len(top)))).tolist()
     outermost.sort(key=lambda place: (trace.lanes[trace.lane[place]][:2], trace.start_us[place]))
     found, made = [], ""
     for place in outermost:
@@ -223,11 +224,15 @@ def _moved(trace: Trace, names: npt.NDArray[Any], is_op: npt.NDArray[np.bool_]) 
     return found
 
 
-def _outermost(place: int, above: npt.NDArray[np.int64], is_op: npt.NDArray[np.bool_]) -> int:
-    parent = int(above[place])
-    while parent >= 0 and is_op[parent]:
-        place, parent = parent, int(above[parent])
-    return place
+def _outermost(above: npt.NDArray[np.int64], is_op: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """Of each span, the outermost operator that holds it: itself, where none does."""
+    top = np.arange(len(above))
+    while True:
+        parent = above[top]
+        climbs = (parent >= 0) & is_op[np.maximum(parent, 0)]
+        if not climbs.any():
+            return top
+        top = np.where(climbs, parent, top)
 
 
 def _lengths(trace: Trace, is_op: npt.NDArray[np.bool_], inference: Spans) -> int:

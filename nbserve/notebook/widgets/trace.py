@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import anywidget
 import traitlets
@@ -27,6 +27,7 @@ class TraceView(anywidget.AnyWidget):
 
     `title`: default made of the trace's `meta`. `raw`: called when the reader wants the raw trace; its bytes (gzip of
     Chrome's JSON) are saved as `filename`. Without it there is no such button. What `raw` raises is shown beside it.
+    `tab`: which one below the timeline is open at first.
     """
 
     _esm = bundle_path("trace")
@@ -35,6 +36,7 @@ class TraceView(anywidget.AnyWidget):
     title = traitlets.Unicode(read_only=True).tag(sync=True)
     filename = traitlets.Unicode(read_only=True).tag(sync=True)
     """Empty: there is no raw trace."""
+    tab = traitlets.Unicode(read_only=True).tag(sync=True)
 
     def __init__(
         self,
@@ -43,12 +45,14 @@ class TraceView(anywidget.AnyWidget):
         title: str = "",
         raw: Callable[[], bytes] | None = None,
         filename: str = "trace.json.gz",
+        tab: Literal["Operators", "Flame graph", "Threads"] = "Operators",
     ) -> None:
         self._trace = trace
         self._raw = raw
         self.set_trait("data", packed(trace))
         self.set_trait("title", title or _title(trace))
         self.set_trait("filename", filename if raw else "")
+        self.set_trait("tab", tab)
         super().__init__()
         self.on_msg(self._on_message)
 

@@ -10,7 +10,6 @@ import pytest
 
 import nbserve
 from nbserve.errors import MeasureError, UsageError
-from nbserve.measure import system_profile
 from nbserve.measure.system_profile import part_of, read_stacks, start_sampling, summed_up
 
 OURS = Path(nbserve.__file__).parent
@@ -55,7 +54,7 @@ def test_shares_are_of_each_process_and_stacks_are_folded() -> None:
 
 
 def test_without_py_spy_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(system_profile.sysconfig, "get_path", lambda name: str(tmp_path))
+    monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UsageError, match="py-spy") as raised:
         start_sampling({}, 1, tmp_path)

@@ -3,6 +3,7 @@
 
 import type { Rendered } from "../model";
 import { element } from "./dom";
+import type { Tab } from "./panels";
 import style from "./style.css";
 import { decode } from "./trace";
 import { prepare, View, type Prepared } from "./view";
@@ -13,6 +14,8 @@ interface Traits {
   title: string;
   /** Name of the raw trace's file; empty: there is none. */
   filename: string;
+  /** The one that is open at first. */
+  tab: Tab;
 }
 
 const GONE = "The trace is not kept in the notebook's file: run the cell again.";
@@ -36,7 +39,7 @@ export default function widget(): { render(shown: Rendered<Traits>): () => void 
         view.status("asked for it; a busy kernel answers when its cell has ended");
         model.send({ kind: "raw" });
       };
-      const view = new View(prepared, model.get("title"), filename ? ask : null);
+      const view = new View(prepared, model.get("title"), filename ? ask : null, model.get("tab"));
       const receive = (message: { kind?: string; error?: string }, buffers: DataView[]): void => {
         if (message.kind !== "raw") return;
         view.status(message.error ?? "");

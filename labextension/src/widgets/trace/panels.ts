@@ -13,7 +13,7 @@ import type { Trace } from "./trace";
 import { threadRows } from "./words";
 
 const TABS = ["Operators", "Flame graph", "Threads"] as const;
-type Tab = (typeof TABS)[number];
+export type Tab = (typeof TABS)[number];
 
 let made = 0; // for ids: a page may hold several views
 
@@ -27,10 +27,14 @@ export class Panels {
   private readonly panel = element("div", { role: "tabpanel", tabindex: 0, id: this.id });
   private readonly caption = element("span", { class: "jp-nbserve-trace-note" });
   private readonly buttons: HTMLButtonElement[];
-  private tab: Tab = "Operators";
   private selection: Selection | null = null;
 
-  constructor(scene: Scene, theme: () => Theme, find: (name: string) => void) {
+  constructor(
+    scene: Scene,
+    theme: () => Theme,
+    find: (name: string) => void,
+    private tab: Tab,
+  ) {
     this.trace = scene.trace;
     this.table = new OperatorTable(this.trace, find);
     const colours = new Map(this.trace.names.map((name, at) => [name, scene.colour[at]!]));

@@ -8,7 +8,7 @@ import { count, duration } from "./format";
 import { Labels } from "./labels";
 import { layout, rowAt, rowOf, spanAt, threadsBetween, type Layout } from "./lanes";
 import { Minimap } from "./minimap";
-import { Panels } from "./panels";
+import { Panels, type Tab } from "./panels";
 import { sceneOf, type Scene } from "./raster";
 import { Batches, everything, neighbour, pieces, search, working, type Selection } from "./select";
 import { Timeline } from "./timeline";
@@ -71,6 +71,7 @@ export class View implements Actions {
     private readonly prepared: Prepared,
     title: string,
     download: (() => void) | null,
+    tab: Tab,
   ) {
     this.trace = prepared.scene.trace;
     this.camera = new Camera(this.trace.total, working(this.trace), () => {
@@ -88,6 +89,7 @@ export class View implements Actions {
       prepared.scene,
       () => this.colours(),
       (name) => this.toolbar.search(name),
+      tab,
     );
     this.toolbar = new Toolbar({
       search: (query) => this.search(query),
