@@ -339,7 +339,7 @@ def test_words_from_outside_stay_words(large: Shown, trace: Trace) -> None:
     assert box is not None
     tip = large.node.get_by_role("tooltip")
     for y in range(4, int(box["height"]), 14):  # down the middle, until the pointer is on it
-        large.canvas.hover(position={"x": box["width"] / 2, "y": y})
+        large.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + y)
         if tip.is_visible() and HOSTILE in tip.inner_text():
             break
     assert tip.locator("div").first.inner_text() == HOSTILE
