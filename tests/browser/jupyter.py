@@ -135,7 +135,7 @@ def opened(
     *,
     listen: Callable[[Page], None] = lambda page: None,
 ) -> Iterator[OpenNotebook]:
-    """Open a notebook, wait for its kernel. No request may leave the machine. `listen`: to the page, before all that."""
+    """Open a notebook, wait for its kernel. No request may leave the machine. `listen`: to the page, from its start."""
     page = browser.new_page(viewport={"width": 1280, "height": 1400})
     notebook = OpenNotebook(page, front_end)
     listen(page)

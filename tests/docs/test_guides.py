@@ -23,7 +23,18 @@ from tests.guard.sources import ROOT
 from tools.reference import PAGES as WRITTEN
 
 DOCS = ROOT / "docs"
-GUIDES = ["quickstart", "handlers", "dashboard", "batching", "explaining", "debugging", "recording", "profiling", "hub", "deploying"]
+GUIDES = [
+    "quickstart",
+    "handlers",
+    "dashboard",
+    "batching",
+    "explaining",
+    "debugging",
+    "recording",
+    "profiling",
+    "hub",
+    "deploying",
+]
 PAGES = {path.stem: path.read_text() for path in [*DOCS.glob("*.md"), ROOT / "README.md"]}
 
 

@@ -131,7 +131,7 @@ def _longest_gap(busy: Spans, batches: Spans) -> float:
     """Of nothing between two spans, both within one batch."""
     longest = 0.0
     for begin, end in batches:
-        inside = busy[(busy[:, 1] > begin) & (busy[:, 0] < end)]
+        inside = busy[np.searchsorted(busy[:, 1], begin, side="right") : np.searchsorted(busy[:, 0], end)]
         if len(inside) > 1:
             longest = max(longest, float((inside[1:, 0] - inside[:-1, 1]).max()))
     return longest
@@ -241,8 +241,9 @@ def _lengths(trace: Trace, is_op: npt.NDArray[np.bool_], inference: Spans) -> in
     starts = trace.start_us
     order = np.argsort(starts, kind="stable")
     order = order[is_op[order]]
+    begins = starts[order]
     for begin, end in inference:
-        first = np.searchsorted(starts[order], begin)
+        first = np.searchsorted(begins, begin)
         for place, detail in _details(trace, order[first : first + 20]):
             if starts[place] >= end:
                 break

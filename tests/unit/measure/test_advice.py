@@ -170,6 +170,15 @@ def test_widths_that_matter_are_those_of_the_model_and_its_type() -> None:
     assert "dims-unaligned" not in said(traced(pictures))
 
 
+def test_the_longest_gap_is_one_within_a_batch() -> None:
+    facts = traced(busy(0.1)).trace
+    assert facts is not None
+    assert facts.longest_gap_us == pytest.approx(899, abs=0.1)
+    apart = traced(busy(0.1, 3000), 3).trace
+    assert apart is not None
+    assert apart.longest_gap_us == 0, "one span in each batch: between them nobody waits"
+
+
 def test_pinned_copies_are_fine() -> None:
     assert "pageable-copies" not in said(traced(copied(500, "Pinned -> Device")))
 
