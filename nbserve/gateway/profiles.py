@@ -60,6 +60,8 @@ class _One:
 
     def __init__(self, id_: str, entry: ModelVersion, asked: Profile, workers: list[Worker], now_s: float) -> None:
         self.id = id_
+        self.wire_id = id_
+        """What workers know it by: unique, as ids of requests need not be."""
         self.entry = entry
         self.asked = asked
         self.workers = workers
@@ -179,16 +181,19 @@ class Profiles:
         self._running[name] = one
         entry.watch(_Watch(one, self._clock, self._worker_gone))
         number, hear = next(self._numbers), partial(self._on_profiled, one)
+        one.wire_id = str(number)
         for worker in workers:
             one.files[worker.id] = self._folder / f"{number}-{worker.id}.json.gz"
-            worker.profile(msgspec.structs.replace(profile, file=str(one.files[worker.id])), hear)
+            file = str(one.files[worker.id])
+            worker.profile(msgspec.structs.replace(profile, id=one.wire_id, file=file), hear)
         wait_s = profile.seconds + PACK_GRACE_S
         one.timer = asyncio.get_running_loop().call_later(wait_s, self._fail, one, "the worker did not answer in time")
         return one
 
     def _on_profiled(self, one: _One, worker: Worker, profiled: Profiled) -> None:
-        if one.state != "running" or worker not in one.workers:
-            return  # told to stop, as another worker has had the request
+        if one.state != "running" or worker not in one.workers or profiled.id != one.wire_id:
+            return  # told to stop, as another worker has had the request; it may hear of the next before it says so
+        profiled.id = one.id
         others = [other for other in one.workers if other is not worker]
         if not profiled.batches and others:
             one.workers = others
@@ -202,7 +207,7 @@ class Profiles:
     def _tell_to_stop(self, one: _One, workers: Sequence[Worker]) -> None:
         for worker in workers:
             if worker.is_alive:
-                worker.profile(Profile(id=one.id, stop=True), partial(self._on_profiled, one))
+                worker.profile(Profile(id=one.wire_id, stop=True), partial(self._on_profiled, one))
 
     def _worker_gone(self, one: _One, worker: Worker, reason: str) -> None:
         """Paused workers come back; the others take their profile with them."""
