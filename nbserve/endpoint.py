@@ -1,6 +1,6 @@
 """`Endpoint`: a served model as an object. Returned by `%%serve_handler`; `Endpoint.find(name)` elsewhere.
 
-Its methods are the verbs (verbs.py). Everything is asked of the gateway anew; only the card is a picture of the moment
+Its methods are the verbs (actions.py). Everything is asked of the gateway anew; only the card is a picture of the moment
 it was made. The token never shows: not in the repr, not in the card.
 """
 
@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from nbserve import profile_verbs, verbs
+from nbserve import actions, profile_verbs
 from nbserve.errors import HandlerError, NbserveError
 from nbserve.explanation import Explanation, explanation
 from nbserve.resolve import Gateways, Served
@@ -83,7 +83,7 @@ class Endpoint:
     @property
     def token(self) -> Secret:
         """The bearer token, masked where it is shown."""
-        return Secret(verbs.token(self._served))
+        return Secret(actions.token(self._served))
 
     def predict(self, value: Any, *, content_type: str = "") -> Any:
         """One prediction. `value`: plain data, tensors, arrays (sent as JSON), or bytes; the answer decoded.
@@ -118,20 +118,20 @@ class Endpoint:
 
     def logs(self, follow: bool = False) -> Iterator[Event] | list[Event]:
         """What the workers printed and what failed; with `follow` an iterator that goes on as more comes."""
-        return verbs.logs(self._served, follow)
+        return actions.logs(self._served, follow)
 
     def stop(self) -> None:
         """Drain and stop the endpoint, all its versions."""
-        verbs.stop_endpoint(self._served)
+        actions.stop_endpoint(self._served)
 
     def scale(self, workers: int) -> ModelStatus:
         """Run this many workers; returns when they are ready."""
-        self._model = verbs.scale(self._served, workers)
+        self._model = actions.scale(self._served, workers)
         return self._model
 
     def rollback(self, to: str = "") -> ModelStatus:
         """Serve a replaced version again, the last one where none is named; returns when it serves."""
-        self._model = verbs.rollback(self._served, to)
+        self._model = actions.rollback(self._served, to)
         return self._model
 
     def explain(self, variable: str = "") -> Explanation:
@@ -148,7 +148,7 @@ class Endpoint:
         Raises BundleError where the bundle is damaged; a differing answer is in what is returned (`passed`).
         """
         model = self._served.model()
-        return verbs.verify_bundle(Path(model.bundle), model.config, python)
+        return actions.verify_bundle(Path(model.bundle), model.config, python)
 
     def export(
         self,
@@ -169,7 +169,7 @@ class Endpoint:
         """
         asked: dict[str, Any] = {"tag": tag, "base_image": base_image, "vendor": vendor, "build": build, "proof": proof}
         asked |= {"env": dict(env or {}), "allow_secrets": tuple(allow_secret)}
-        return verbs.export_endpoint(self._served, output=Path(output) if output else None, say=print, **asked)
+        return actions.export_endpoint(self._served, output=Path(output) if output else None, say=print, **asked)
 
     def record(
         self,
@@ -188,7 +188,7 @@ class Endpoint:
         names of JSON fields, with commas, whose values are not written. no_wait: begin only; stop: end what was begun,
         and write it. Raises Conflict where it is being recorded already, NotFound where `stop` finds nothing.
         """
-        return verbs.record(
+        return actions.record(
             self._served, sample, max_bytes, seconds, redact, Path(out) if out else None, no_wait, stop, say=print
         )
 
@@ -316,7 +316,7 @@ class Endpoint:
             "processes": processes,
         }
         body = data if data is None or isinstance(data, Path) else body_of_value(data, content_type)
-        return verbs.bench_target(self._served, options, data=body, content_type=content_type)
+        return actions.bench_target(self._served, options, data=body, content_type=content_type)
 
     def __repr__(self) -> str:
         from nbserve.notebook.card import as_text

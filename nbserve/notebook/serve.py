@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nbserve import errors
+from nbserve.actions import stop_endpoint
 from nbserve.bundle.garbage import collect
 from nbserve.client import Client
 from nbserve.config import ModelConfig
@@ -28,7 +29,6 @@ from nbserve.notebook.history import History
 from nbserve.notebook.launcher import NotebookGateway
 from nbserve.resolve import Gateways, Served
 from nbserve.tables import memory_line
-from nbserve.verbs import stop_endpoint
 from nbserve.wire.management import Event, ModelStatus
 
 __all__ = ["Asked", "Serving"]

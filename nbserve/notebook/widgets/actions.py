@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nbserve import verbs
+from nbserve import actions as verb_actions
 from nbserve.errors import UsageError
 from nbserve.tables import export_proof, megabytes
 from nbserve.wire.codec import decode_body
@@ -168,7 +168,7 @@ def _promote(endpoint: Endpoint, params: Mapping[str, Any], say: Say) -> Result:
     def hear(stage: str) -> None:
         say(stage, _share(stage))
 
-    exported = verbs.export_endpoint(
+    exported = verb_actions.export_endpoint(
         endpoint.served,
         output=Path(text) if (text := str(params.get("output", "")).strip()) else None,
         say=hear,
