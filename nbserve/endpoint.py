@@ -1,7 +1,7 @@
 """`Endpoint`: a served model as an object. Returned by `%%serve_handler`; `Endpoint.find(name)` elsewhere.
 
-Its methods are the verbs (actions.py). Everything is asked of the gateway anew; only the card is a picture of the moment
-it was made. The token never shows: not in the repr, not in the card.
+Its methods are the verbs (actions.py). Everything is asked of the gateway anew; only the card is a picture of the
+moment it was made. The token never shows: not in the repr, not in the card.
 """
 
 from __future__ import annotations
