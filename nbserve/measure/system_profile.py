@@ -37,8 +37,8 @@ _FRAMEWORK = re.compile(
 )
 _OURS = str(Path(nbserve.__file__).parent) + "/"
 _WAITS = re.compile(
-    r"^(_?select|_?poll|epoll_wait|__?epoll|pselect|do_epoll_wait|__poll|clock_nanosleep|futex|__futex\S*|"
-    r"pthread_cond_\S*wait\S*|sem_wait\S*|recv|__libc_recv|read|__read|wait|accept4?)\b"
+    r"^(_?select|_?poll|epoll_p?wait2?|__?epoll|pselect|do_epoll_wait|__poll|clock_nanosleep|futex|__futex\S*|"
+    r"PyThread_acquire_lock_timed|pthread_cond_\S*wait\S*|sem_wait\S*|recv|__libc_recv|read|__read|wait|accept4?)\b"
 )
 _FRAME = re.compile(r"^(?P<name>.*?) \((?P<file>[^()]*)\)$")
 

@@ -29,6 +29,8 @@ OURS = Path(nbserve.__file__).parent
         ("no brackets at all", "native"),
         ("clock_nanosleep (/usr/lib/libc.so.6)", "idle"),
         ("epoll_wait (/usr/lib/libc.so.6)", "idle"),
+        ("epoll_pwait (/usr/lib/libc.so.6)", "idle"),
+        ("PyThread_acquire_lock_timed (python3.11)", "idle"),
         ("select (/usr/lib/python3.11/selectors.py:468)", "idle"),
         ("pthread_cond_timedwait (/usr/lib/libc.so.6)", "idle"),
         ("selected (/home/me/x.py:1)", "python"),
