@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from nbserve.bundle.imports import imported_names
 from nbserve.gateway.cancellation import to_the_end
 from nbserve.gateway.pool.forked import CannotFork, ZygoteLink
 from nbserve.gateway.pool.topology import read_memory
+from nbserve.gateway.pool.zygote import start_process
 from nbserve.packets import socket_pair
 from nbserve.wire.zygote import Fork, Preload
 
@@ -117,16 +117,8 @@ class Spare:
             self._link = link
 
     def _spawn(self, fd: int) -> None:
-        with self._log_path.open("ab") as output:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "nbserve.worker.zygote"],
-                env=self._env | {"NBSERVE_ZYGOTE_FD": str(fd), "NBSERVE_SPARE": "1"},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                pass_fds=(fd,),
-                start_new_session=True,
-            )
+        env = self._env | {"NBSERVE_ZYGOTE_FD": str(fd), "NBSERVE_SPARE": "1"}
+        self._process = start_process(env, fd, self._log_path)
 
     def _ended(self) -> None:
         """It has died while nobody needed it: the next worker is spawned, and another spare warmed up then."""

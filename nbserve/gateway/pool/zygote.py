@@ -26,7 +26,7 @@ from nbserve.gateway.pool.topology import Memory
 from nbserve.packets import socket_pair
 from nbserve.wire.zygote import Fork, Preload, Preloaded
 
-__all__ = ["CannotFork", "Zygote", "Zygotes", "why_spawn"]
+__all__ = ["CannotFork", "Zygote", "Zygotes", "start_process", "why_spawn"]
 
 log = logging.getLogger("nbserve.pool")
 
@@ -97,6 +97,20 @@ class Zygotes:
         """End all of them; workers that still run are not touched."""
         zygotes, self._zygotes = list(self._zygotes.values()), {}
         await asyncio.gather(*self._closing, *(zygote.close() for zygote in zygotes))
+
+
+def start_process(env: Mapping[str, str], fd: int, log_path: Path) -> subprocess.Popen[bytes]:
+    """worker/zygote.py with this end of its socket. In a thread: it takes milliseconds, which are not the loop's."""
+    with log_path.open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "nbserve.worker.zygote"],
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=(fd,),
+            start_new_session=True,
+        )
 
 
 class Zygote:
@@ -202,17 +216,7 @@ class Zygote:
         return link, done
 
     def _spawn(self, fd: int) -> None:
-        """In a thread: starting a process takes milliseconds, which are not the loop's."""
-        with self._log_path.open("ab") as output:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "nbserve.worker.zygote"],
-                env=self._env | {"NBSERVE_ZYGOTE_FD": str(fd)},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                pass_fds=(fd,),
-                start_new_session=True,
-            )
+        self._process = start_process(self._env | {"NBSERVE_ZYGOTE_FD": str(fd)}, fd, self._log_path)
         self.pid = self._process.pid
 
     def _died(self) -> None:
