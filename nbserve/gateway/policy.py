@@ -41,7 +41,7 @@ RESERVE = 0.02
 its own work between two batches. (Without it nine batches of 50 ms were 1 to 2 ms later than reckoned, and 5 to 10 %
 of the refusals came late, or the answers did; measured by the overload row of tests/faults.)"""
 LONGEST_LINE_S = 5.0
-"""Nobody is told to come back later than this: many never do, and the line is empty before that."""
+"""Of seconds that the line adds to those until the queue is done: many who are refused never come back."""
 TICK_S = 5e-4
 """Timers may fire this much early, as uvloop's count whole milliseconds: what is due within a tick is due, or the loop
 would turn without rest until it is."""
@@ -122,7 +122,8 @@ class ReturnLine:
 
     def join(self, now_s: float, not_before_s: float, each_s: float) -> float:
         """Seconds from now until it is this one's turn. each_s: between two requests that are served."""
-        self._end_s = min(max(self._end_s, now_s + not_before_s) + each_s, now_s + LONGEST_LINE_S)
+        from_s = now_s + not_before_s
+        self._end_s = min(max(self._end_s, from_s) + each_s, from_s + LONGEST_LINE_S)
         return self._end_s - now_s
 
 

@@ -87,6 +87,8 @@ def main() -> None:
             _become_worker(job)
         return
     gc.disable()  # a collection would leave holes in pages that children share
+    with contextlib.suppress(OSError):  # where the kernel shares cores out by session; forked workers make their own
+        Path("/proc/self/autogroup").write_text(str(PRELOAD_NICE))
     try:
         _send(sock, _at_lower_priority(lambda: _preload(sock)))
         _check(sock, "the end of preloading", known=1)
@@ -104,12 +106,7 @@ def main() -> None:
 
 
 def _at_lower_priority(work: Callable[[], Preloaded]) -> Preloaded:
-    """In a thread, as a process could not go back to its own priority without rights; its end leaves this one alone.
-
-    Where the kernel shares the processor out by session, that of the zygote gives way, too; workers make their own.
-    """
-    with contextlib.suppress(OSError):
-        Path("/proc/self/autogroup").write_text(str(PRELOAD_NICE))
+    """In a thread, as a process could not go back to its own priority without rights; its end leaves this one alone."""
     found: list[Preloaded | Exception] = []
     own: list[int] = []
 

@@ -495,6 +495,9 @@ def test_a_spawned_worker_that_dies_is_followed_by_a_warm_one(
             assert info.details["exit_code"] == -signal.SIGKILL
             await until(lambda: worker.state == "READY")
             assert worker.pid == warm
+            assert psutil.Process(warm).nice() == psutil.Process().nice()
+            session = Path(f"/proc/{warm}/autogroup")
+            assert not session.exists() or session.read_text().endswith("nice 0\n"), "it imported at a lower priority"
             after = await ask(worker, listener, "look", 3)
             assert after["pid"] == warm
             for name in ("environment", "cwd", "path", "argv", "signals", "cores", "threads", "session", "oom"):

@@ -72,8 +72,10 @@ class Spare:
         try:
             async with asyncio.timeout(ANSWER_WAIT_S):
                 forked = await link.fork(Fork(1, list(args), changes, cwd), fds)
-        except (CannotFork, TimeoutError):
-            await self._end(process)
+        except BaseException as exc:  # also where the start is given up: nobody else knows of the process now
+            await to_the_end(self._end(process))
+            if not isinstance(exc, (CannotFork, TimeoutError)):
+                raise
             return None
         finally:
             link.close()

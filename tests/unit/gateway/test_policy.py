@@ -180,7 +180,8 @@ def test_the_refused_come_back_one_after_the_other() -> None:
     assert [line.join(10.0, 0.5, 0.1) for _ in range(3)] == pytest.approx([0.6, 0.7, 0.8])
     assert line.join(10.6, 0.1, 0.1) == pytest.approx(0.3)  # behind those
     assert line.join(20.0, 0.5, 0.1) == pytest.approx(0.6)  # they have long been here
-    assert max(line.join(20.0, 0.5, 0.1) for _ in range(100)) == LONGEST_LINE_S
+    assert max(line.join(20.0, 0.0, 0.1) for _ in range(100)) == LONGEST_LINE_S
+    assert line.join(20.0, 60.0, 0.1) == pytest.approx(60.1), "a queue that takes longer is not hidden"
 
 
 def test_a_tick_is_shorter_than_what_anybody_measures() -> None:
