@@ -23,6 +23,8 @@ IDLE_S = 1.0
 """So long after the last answer a worker counts as idle."""
 _SHARE = 0.002
 """Of the time may go into looking: after a look of 20 ms none for 10 s."""
+LONGEST_LOOK_S = 0.05
+"""A look that takes longer is the last: a request that comes then waits for it. (0.45 s for a dict of a million.)"""
 _MOST = 10
 """Paths that are reported; the looking ends then."""
 
@@ -37,19 +39,22 @@ class Drift:
         self._told: set[str] = set()
         self.pause_s = IDLE_S
         """How long after the last look the next may be."""
+        self._takes_too_long = False
 
     @property
     def is_over(self) -> bool:
-        """Enough was said."""
-        return len(self._told) >= _MOST
+        """Enough was said, or looking holds up requests."""
+        return self._takes_too_long or len(self._told) >= _MOST
 
     def look(self) -> list[str]:
         """What has changed since the last look, in words; nothing the first time."""
-        began_s = time.perf_counter()
+        began_s = time.thread_time()
         now = fingerprint(dict(_state(self._module)), names_of(vars(self._module)), by_address=True)
         paths = [path for path, _ in differences(self._last, now, most=_MOST)] if self._last is not None else []
         self._last = now
-        self.pause_s = max(IDLE_S, (time.perf_counter() - began_s) / _SHARE)
+        took_s = time.thread_time() - began_s  # its own work: others may have the core meanwhile
+        self.pause_s = max(IDLE_S, took_s / _SHARE)
+        self._takes_too_long = took_s > LONGEST_LOOK_S
         new = [path for path in paths if path not in self._told][: _MOST - len(self._told)]
         self._told |= set(new)
         return [self._said(path) for path in new]

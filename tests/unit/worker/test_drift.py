@@ -127,3 +127,11 @@ def test_it_is_looked_for_when_there_is_nothing_to_do() -> None:
     assert loop.later == []  # nothing to look for before the next answer
     looks.answered()
     assert len(loop.later) == 1
+
+
+def test_globals_that_take_long_to_look_at_are_looked_at_once() -> None:
+    """A request that comes during a look waits for it."""
+    quick, slow = drift(module()), module()
+    assert not quick.is_over
+    slow.VOCABULARY = {f"word{number}": number for number in range(300_000)}
+    assert drift(slow).is_over
