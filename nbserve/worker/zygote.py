@@ -5,7 +5,9 @@ Imports ipykernel, the worker, and third-party distributions that the bundle nam
 nothing is called. A child of a process with threads may hang in its first parallel region (libgomp: pytorch issues
 17199 and 41197), so the zygote has one thread or does not fork, and says which import is at fault.
 
-Importing is work of a second or more that nobody's requests should feel, so it is done at a lower priority.
+Importing is work of a second or more that nobody's requests should feel: where the kernel shares cores out by session
+(autogroup, sched(7)), the zygote's has a lower priority. It is done in the main thread, though a thread could have one
+of its own anywhere: torch remembers in which it was imported, and its profiler complains in any other.
 """
 
 from __future__ import annotations
@@ -20,9 +22,8 @@ import select
 import signal
 import socket
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
@@ -55,7 +56,7 @@ _DISTRIBUTION = re.compile(r"[A-Za-z0-9][\w.-]*")
 
 
 PRELOAD_NICE = 5
-"""Of the thread that imports: a third of the share of a process that serves, and it is preempted at once."""
+"""Of the zygote's session: a third of the share of one that serves, and it is preempted at once."""
 
 
 class CannotFork(Exception):
@@ -87,11 +88,10 @@ def main() -> None:
             _become_worker(job)
         return
     gc.disable()  # a collection would leave holes in pages that children share
-    with contextlib.suppress(OSError):  # where the kernel shares cores out by session; forked workers make their own
+    with contextlib.suppress(OSError):  # not everywhere; forked workers make sessions of their own
         Path("/proc/self/autogroup").write_text(str(PRELOAD_NICE))
     try:
-        _send(sock, _at_lower_priority(lambda: _preload(sock)))
-        _check(sock, "the end of preloading", known=1)
+        _send(sock, _preload(sock))
     except CannotFork as exc:
         _send(sock, Refused(0, str(exc), exc.name))
         return
@@ -105,33 +105,10 @@ def main() -> None:
 # -- preload -----------------------------------------------------------------------------------------------------------
 
 
-def _at_lower_priority(work: Callable[[], Preloaded]) -> Preloaded:
-    """In a thread, as a process could not go back to its own priority without rights; its end leaves this one alone."""
-    found: list[Preloaded | Exception] = []
-    own: list[int] = []
-
-    def run() -> None:
-        own.append(threading.get_native_id())
-        try:
-            os.setpriority(os.PRIO_PROCESS, own[0], PRELOAD_NICE)
-            found.append(work())
-        except Exception as exc:  # raised below
-            found.append(exc)
-
-    thread = threading.Thread(target=run, name="preload")
-    thread.start()
-    thread.join()
-    while Path(f"/proc/self/task/{own[0]}").exists():  # it has said goodbye to Python, the kernel follows
-        time.sleep(0.001)
-    if isinstance(found[0], Exception):
-        raise found[0]
-    return found[0]
-
-
 def _wait_as_spare(sock: socket.socket) -> Job | None:
     """Import, and be the one worker that is asked for; what forbids a fork does no harm. None: the gateway has left."""
     with contextlib.suppress(EndOfFile, ConnectionError):
-        _send(sock, _at_lower_priority(lambda: _preload(sock, is_to_fork=False)))
+        _send(sock, _preload(sock, is_to_fork=False))
         asked, fds = _receive(sock)
         assert isinstance(asked, Fork)
         pidfd = os.pidfd_open(os.getpid())
@@ -200,10 +177,9 @@ def _lies_in(origin: str | None, home: str) -> bool:
     return origin is not None and Path(os.path.realpath(origin)).is_relative_to(home)
 
 
-def _check(sock: socket.socket, what: str, name: str = "", *, known: int = 2) -> None:
-    """Raises CannotFork where a child could not use what this process holds. known: threads that end before the fork,
-    and the main one."""
-    if (threads := _threads() - known) > 0:
+def _check(sock: socket.socket, what: str, name: str = "") -> None:
+    """Raises CannotFork where a child could not use what this process holds."""
+    if (threads := _threads() - 1) > 0:
         raise CannotFork(f"{what} started {threads} thread{'s' if threads > 1 else ''}", name)
     for fd in os.listdir("/proc/self/fd"):
         with contextlib.suppress(FileNotFoundError):  # the listing's own
