@@ -127,7 +127,7 @@ class Comparison(msgspec.Struct, kw_only=True):
     interval_percent: float
     """Half width: +8 % +- 3 %."""
     different: bool
-    """Whether the interval leaves zero out."""
+    """Whether the interval leaves zero out, and the change is one percent or more."""
 
 
 def comparison(what: str, metric: str, before: float, after: float, change: tuple[float, float, bool]) -> Comparison:

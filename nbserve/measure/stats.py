@@ -30,6 +30,9 @@ __all__ = [
 
 LONGEST_US = 3_600_000_000
 CONFIDENCE = 0.95
+SMALLEST_CHANGE_PERCENT = 1.0
+"""Less is never called a difference: where a process's memory happens to lie moves the very same code by more than that
+(Mytkowicz et al., "Producing Wrong Data Without Doing Anything Obviously Wrong!", ASPLOS 2009)."""
 _STABLE_WINDOWS = 3
 _STABLE_WITHIN = 0.10
 
@@ -111,7 +114,7 @@ def paired_change(
     if interval is None:
         return None
     change, low, high = (_percent(interval.mean + sign * interval.half_width) for sign in (0, -1, 1))
-    return change, (high - low) / 2, interval.excludes_zero
+    return change, (high - low) / 2, interval.excludes_zero and abs(change) >= SMALLEST_CHANGE_PERCENT
 
 
 def change_between(before: Interval, after: Interval) -> tuple[float, float, bool]:
@@ -122,7 +125,7 @@ def change_between(before: Interval, after: Interval) -> tuple[float, float, boo
     change = _percent(math.log(after.mean / before.mean))
     relative = math.hypot(before.half_width / before.mean, after.half_width / after.mean)
     half_width = 100 * relative * after.mean / before.mean
-    return change, half_width, abs(change) > half_width
+    return change, half_width, abs(change) > max(half_width, SMALLEST_CHANGE_PERCENT)
 
 
 def _percent(log_ratio: float) -> float:

@@ -16,7 +16,7 @@ import pytest
 
 from nbserve import Endpoint
 from nbserve.errors import MeasureError, NotFound, UsageError
-from nbserve.measure.result import BenchResult
+from nbserve.measure.result import METRICS, BenchResult
 from tests.e2e.kernels import Kernel, running_kernel, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("e2e-bench")]
@@ -115,16 +115,19 @@ def test_without_a_sample_something_must_be_said(kernel: Kernel) -> None:
 def test_two_identical_versions_are_not_called_different(kernel: Kernel) -> None:
     """The kept version is loaded beside the other for the measurement, and gone afterwards.
 
-    By the definition of a 95 % interval one comparison in twenty is wrong, so a second one may decide.
+    By the definition of a 95 % interval one comparison in twenty is wrong: what is different is so in each of three.
     """
     kernel.ok(SLEEPY)
     endpoint = Endpoint.find("sleepy")
-    result = endpoint.bench(against="1", duration_s=2.5)
-    if any(one.different for one in result.comparisons):
+    different = set(METRICS)
+    for _ in range(3):
         result = endpoint.bench(against="1", duration_s=2.5)
+        different &= {one.metric for one in result.comparisons if one.different}
+        if not different:
+            break
     assert [run.label for run in result.runs] == ["version 2", "version 1"]
     assert [one.metric for one in result.comparisons] == ["rate", "p50", "p99"]
-    assert not any(one.different for one in result.comparisons), result.comparisons
+    assert not different, result.comparisons
     assert result.interval_method == "10 turns, Student's t"
     assert [model.version for model in endpoint._served.client.models()] == ["2"]
     assert endpoint.status().kept == ["1"]

@@ -117,6 +117,16 @@ def test_changes_between_runs_add_their_errors() -> None:
     assert not change_between(Interval(200.0, 20.0), Interval(216.0, 20.0))[2]
 
 
+def test_a_change_below_one_percent_is_none_however_sure() -> None:
+    before = [10.0, 10.01, 9.99, 10.0]
+    for change, different in ((0.991, False), (1.009, False), (0.985, True), (1.015, True)):
+        after = [one * change for one in before]
+        paired = paired_change(before, [*after[:3], after[3] * 1.0001])
+        assert paired is not None
+        assert paired[2] is different
+        assert change_between(Interval(10.0, 0.001), Interval(10.0 * change, 0.001))[2] is different
+
+
 @pytest.mark.parametrize(
     ("values", "stable"),
     [
