@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from nbserve.bundle.manifest import HandlerRecord, Manifest, Provenance
 Chunks = Callable[[], Iterator[bytes | memoryview]]
 SIZE = 9 * 1024 * 1024 + 3
 """More than two pieces, and odd."""
-MANIFEST = Manifest(name="m", handler=HandlerRecord("predict", "function"), python="3.11")
+HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
+MANIFEST = Manifest(name="m", handler=HandlerRecord("predict", "function"), python=HERE)
 
 
 @pytest.fixture(scope="module")

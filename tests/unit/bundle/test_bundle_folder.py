@@ -15,6 +15,7 @@ from nbserve.bundle.folder import Content, write_bundle
 from nbserve.bundle.manifest import HandlerRecord, Manifest, Provenance, Span, ValueRecord
 from nbserve.errors import BundleError
 
+HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 HANDLER = '''"""A handler."""
 
 from nbserve.bundle import open_values
@@ -44,7 +45,7 @@ def write(root: Path, *, handler: str = HANDLER, sample: Sample | None = SAMPLE,
     manifest = Manifest(
         name="words",
         handler=HandlerRecord("predict", "function"),
-        python="3.11",
+        python=HERE,
         values={"labels": ValueRecord("structure", "list", ["data/labels.json"])},
         requirements=["jupyter-nbserve==1"],
     )
@@ -94,7 +95,7 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
         yield b"half"
         raise OSError(28, "No space left on device")
 
-    manifest = Manifest(name="words", handler=HandlerRecord("predict", "function"), python="3.11")
+    manifest = Manifest(name="words", handler=HandlerRecord("predict", "function"), python=HERE)
     with pytest.raises(BundleError, match="No space left"):
         write_bundle(tmp_path, manifest, Content({"handler.py": fails}, {}), Provenance(), None)
     assert list(tmp_path.iterdir()) == []

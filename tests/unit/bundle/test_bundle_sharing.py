@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from nbserve.bundle.folder import Content, write_bundle
 from nbserve.bundle.garbage import KEPT_BUNDLES, collect
 from nbserve.bundle.manifest import HandlerRecord, Manifest, Provenance
 
+HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 LARGE = b"w" * SHARED_BYTES
 FILE = "weights/model.safetensors"
 
@@ -22,7 +24,7 @@ FILE = "weights/model.safetensors"
 def write(root: Path, handler: str, data: bytes = LARGE, folder: Callable[[Path], None] | None = None) -> Bundle:
     files: dict[str, Any] = {"handler.py": lambda: iter([handler.encode()]), FILE: lambda: iter([data])}
     content = Content(files, {} if folder is None else {"weights/net": folder})
-    manifest = Manifest(name="m", handler=HandlerRecord("predict", "function"), python="3.11")
+    manifest = Manifest(name="m", handler=HandlerRecord("predict", "function"), python=HERE)
     return write_bundle(root, manifest, content, Provenance(), None)
 
 
@@ -38,7 +40,7 @@ def test_another_version_with_the_same_weights_does_not_write_them_again(tmp_pat
         yield LARGE
 
     first = write(tmp_path, "one = 1\n")
-    manifest = Manifest(name="m", handler=HandlerRecord("predict", "function"), python="3.11")
+    manifest = Manifest(name="m", handler=HandlerRecord("predict", "function"), python=HERE)
     content = Content({"handler.py": lambda: iter([b"two = 2\n"]), FILE: chunks}, {})
     second = write_bundle(tmp_path, manifest, content, Provenance(), None)
     assert asked == ["chunks"], "for the digest only"
