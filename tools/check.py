@@ -55,7 +55,7 @@ PARTS = [
     Part(
         "tests",
         [*PYTEST, "-p", "no:nbval", "-n", "2", "--dist", "worksteal", "--durations", "10", "tests"],
-        limit_s=1500,  # a guard against what hangs; on two free cores they take some seven minutes
+        limit_s=3000,  # a guard against what hangs; on two free cores they take some eleven minutes
     ),
     Part(
         "notebooks",
