@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from nbserve.errors import BadRequest, ErrorInfo, HandlerError
 from nbserve.handler import Context, Handler, Row, to_answers
-from nbserve.intake import intake_of
+from nbserve.intake import Intake, intake_of
 from nbserve.isolation import BatchFailed, Pace, isolate
 from nbserve.tracebacks import Locate, describe
 from nbserve.wire.codec import decode_row, encode_value, shape_of
@@ -93,11 +93,19 @@ class Pipeline:
         self._pace = Pace()
         self.handler: Any = handler() if inspect.isclass(handler) else handler
         self._preprocess, self._inference, self._postprocess = _stages(self.handler, context)
-        is_default = getattr(self._preprocess, "__func__", None) is Handler.preprocess
-        self._intake = intake_of(self._inference, sample_shape) if is_default else None
+        self._intake = self._find_intake(sample_shape)
         self.is_async = any(
             inspect.iscoroutinefunction(step) for step in (self._preprocess, self._inference, self._postprocess)
         )
+
+    def _find_intake(self, sample_shape: tuple[int, ...] | None) -> Intake | None:
+        """How bodies are read, where not as rows."""
+        offer = getattr(self.handler, "__nbserve_intake__", None)
+        if offer is not None:
+            found: Intake | None = offer(sample_shape)
+            return found
+        is_default = getattr(self._preprocess, "__func__", None) is Handler.preprocess
+        return intake_of(self._inference, sample_shape) if is_default else None
 
     def set_on_stage(self, on_stage: Callable[[str], None]) -> None:
         """Who is told of each stage from now on."""
@@ -149,10 +157,25 @@ class Pipeline:
             return Outcome(done.value, clock.timings, clock.isolation_s, clock.memory_fits)
 
     def _steps(self, items: Sequence[Item], clock: _Clock) -> _Steps:
-        answers: list[Answer | None] = [None] * len(items)
-        rows: list[Row] = []
-        places: list[int] = []
         self._on_stage("decode")
+        answers: list[Answer | None] = [None] * len(items)
+        rows, places = self._read(items, answers)
+        clock.lap("decode_s")
+        if rows:
+            read = items if len(rows) == len(items) else [items[place] for place in places]
+            self.context.request_ids = [item.request_id for item in read]
+            self.context.headers = [item.headers for item in read]
+            found = yield from self._isolated(rows, clock, read)
+            if read is items:
+                return found
+            for place, answer in zip(places, found, strict=True):
+                answers[place] = answer
+        return [answer if answer is not None else _error(_lost()) for answer in answers]
+
+    def _read(self, items: Sequence[Item], answers: list[Answer | None]) -> tuple[list[Any], list[int]]:
+        """Bodies -> rows, and the places that they are of; the others have their answer, an error, already."""
+        rows: list[Any] = []
+        places: list[int] = []
         read = decode_row
         if self._intake is not None:
             self._intake.begin(len(items))
@@ -165,17 +188,13 @@ class Pipeline:
                 if self._raises:
                     raise
                 answers[place] = _error(describe(exc, self._locate, stage="decode"))
-        clock.lap("decode_s")
-        if rows:
-            self.context.request_ids = [items[place].request_id for place in places]
-            self.context.headers = [items[place].headers for place in places]
-            found = yield from self._isolated(rows, clock)
-            for place, answer in zip(places, found, strict=True):
-                answers[place] = answer
-        return [answer if answer is not None else _error(_lost()) for answer in answers]
+        return rows, places
 
-    def _isolated(self, rows: list[Row], clock: _Clock) -> _Steps:
-        """All rows together; where that fails, in parts, so that one bad row costs one error."""
+    def _isolated(self, rows: list[Any], clock: _Clock, items: Sequence[Item] = ()) -> _Steps:
+        """All rows together; where that fails, in parts, so that one bad row costs one error.
+
+        items: what the rows were read from; they are read again for the parts, as the handler may have written on them.
+        """
         try:
             return (yield from self._together(rows, clock))
         except BatchFailed as failure:
@@ -184,9 +203,11 @@ class Pipeline:
                 return [_error(self._blame(rows[0], info))]
             if not self._isolate:
                 return [_error(info)] * len(rows)
-            if info.status == 507:
-                return (yield from self._in_halves(rows, clock))
         began = time.perf_counter()
+        if items:
+            rows, _ = self._read(items, [None] * len(items))
+        if info.status == 507:
+            return (yield from self._in_halves(rows, clock))
 
         def run(indices: Sequence[int]) -> _Steps:
             part = [rows[index] for index in indices]
@@ -198,7 +219,7 @@ class Pipeline:
         clock.isolation_s += time.perf_counter() - began
         return answers
 
-    def _in_halves(self, rows: list[Row], clock: _Clock) -> _Steps:
+    def _in_halves(self, rows: list[Any], clock: _Clock) -> _Steps:
         """The batch was too large for the memory: smaller ones, and the gateway is told."""
         middle = len(rows) // 2
         clock.memory_fits = min(middle, clock.memory_fits or middle)
@@ -207,7 +228,7 @@ class Pipeline:
             *(yield from self._isolated(rows[middle:], clock)),
         ]
 
-    def _together(self, rows: list[Row], clock: _Clock) -> _Steps:
+    def _together(self, rows: list[Any], clock: _Clock) -> _Steps:
         stage, began = "preprocess", time.perf_counter()
         try:
             self._on_stage(stage)
@@ -253,12 +274,12 @@ class Pipeline:
             return _error(describe(exc, self._locate, stage="encode"))
         return Answer(body, content_type)
 
-    def _blame(self, row: Row, info: ErrorInfo) -> ErrorInfo:
+    def _blame(self, row: Any, info: ErrorInfo) -> ErrorInfo:
         """A row that failed alone: the client's fault where it is ragged or not shaped like the sample."""
         if (
             info.status != 500
             or self._sample_shape is None
-            or self._intake is not None
+            or not isinstance(row, Row)
             or info.stage not in ("preprocess", "inference")
         ):
             return info

@@ -9,6 +9,7 @@ from typing import Any
 
 from nbserve.errors import BadRequest
 from nbserve.handler import Context, Handler, Row, to_answers
+from nbserve.intake import Intake, SampleIntake
 
 __all__ = ["ModuleHandler", "payload_dtype"]
 
@@ -24,6 +25,13 @@ class ModuleHandler(Handler):
         """Eval mode, and to the worker's device."""
         self.device = context.device
         self.module = self.module.eval().to(context.device)
+
+    def __nbserve_intake__(self, sample_shape: tuple[int, ...] | None) -> Intake | None:
+        """Numbers of the sample's shape need no `preprocess`: they are read into the batch's tensor at once."""
+        is_ours = type(self).preprocess is ModuleHandler.preprocess
+        if not sample_shape or not is_ours or self.dtype not in SampleIntake.DTYPES:
+            return None
+        return SampleIntake(self.dtype, sample_shape, self.preprocess, lambda tensor: tensor.to(self.device))
 
     def preprocess(self, rows: list[Row]) -> Any:
         """Raises BadRequest where payloads are no numbers or their shapes differ."""

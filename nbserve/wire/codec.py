@@ -22,7 +22,7 @@ from nbserve.errors import BadRequest, HandlerError
 from nbserve.handler import Row
 from nbserve.wire.frames import Buffer
 
-__all__ = ["JSON", "OCTETS", "decode_body", "decode_row", "encode_value", "shape_of"]
+__all__ = ["JSON", "OCTETS", "decode_body", "decode_row", "encode_value", "is_json", "shape_of"]
 
 JSON = "application/json"
 OCTETS = "application/octet-stream"
@@ -49,15 +49,14 @@ def encode_value(value: Any) -> tuple[bytes, str]:
 
 def decode_body(content_type: str, body: Buffer) -> Any:
     """Body -> value, for every type but forms (those need names: `decode_row`). Raises BadRequest."""
-    kind = _kind(content_type)
-    if kind == JSON or kind.endswith("+json"):
+    if is_json(content_type):
         try:
             return _decode_json(body)
         except msgspec.DecodeError as exc:
             raise BadRequest(f"the body is not valid JSON: {exc}") from exc
         except RecursionError as exc:
             raise BadRequest("the body is nested too deeply") from exc
-    if kind.startswith("text/"):
+    if _kind(content_type).startswith("text/"):
         charset = _parameter(content_type, "charset") or "utf-8"
         try:
             return bytes(body).decode(charset)
@@ -106,6 +105,13 @@ def _decode_form(content_type: str, kind: str, body: bytes) -> Row:
     if not row and body.strip():
         raise BadRequest("the form has no fields")
     return row
+
+
+@lru_cache(maxsize=256)
+def is_json(content_type: str) -> bool:
+    """Whether a body of this type is JSON."""
+    kind = _kind(content_type)
+    return kind == JSON or kind.endswith("+json")
 
 
 @lru_cache(maxsize=256)
