@@ -307,7 +307,7 @@ def export(
     """An image of what an endpoint serves (or of a bundle), proven. `say` hears of each stage; None: standard error."""
     folder = bundle_folder(name)
     served = None if folder is not None else gateways.find(name, gateway=gateway, version=version)
-    asked = {"tag": tag, "base_image": base_image, "vendor": vendor, "build": build, "proof": proof}
+    asked: dict[str, Any] = {"tag": tag, "base_image": base_image, "vendor": vendor, "build": build, "proof": proof}
     return export_endpoint(
         served, folder, output=output, env=dict(env), allow_secrets=tuple(allow_secret), say=say, **asked
     )
@@ -319,9 +319,13 @@ def export_endpoint(
     *,
     output: Path | None,
     say: Callable[[str], None] | None = None,
+    hear: Callable[[str], None] = lambda line: None,
     **asked: Any,
 ) -> Exported:
-    """The export of an endpoint, or of a bundle's folder where there is none. `asked`: fields of export.image.Asked."""
+    """The export of an endpoint, or of a bundle's folder where there is none. `hear` hears each line of the build.
+
+    `asked`: fields of export.image.Asked.
+    """
     from nbserve.export.image import Asked, export_image
 
     if served is not None:
@@ -333,7 +337,7 @@ def export_endpoint(
 
         assert folder is not None
         asked |= {"bundle": folder, "name": Bundle.open(folder).name}
-    return export_image(Asked(output=output or Path(f"{asked['name']}-image"), **asked), say or _to_stderr)
+    return export_image(Asked(output=output or Path(f"{asked['name']}-image"), **asked), say or _to_stderr, hear)
 
 
 def _to_stderr(stage: str) -> None:

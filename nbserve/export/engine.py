@@ -84,8 +84,14 @@ class Engine:
 
     name: str
 
-    def build(self, context: Path, tag: str, say: Callable[[str], None]) -> BuiltImage:
-        """Build a context; `say` hears of each step as it begins."""
+    def build(
+        self,
+        context: Path,
+        tag: str,
+        say: Callable[[str], None],
+        hear: Callable[[str], None] = lambda line: None,
+    ) -> BuiltImage:
+        """Build a context; `say` hears of each step as it begins, `hear` each line."""
         command = [self.name, "build", "-t", tag, "."]
         if self.name == "podman":
             command[2:2] = ["--format", "docker"]  # OCI images know no health check
@@ -105,6 +111,7 @@ class Engine:
                 assert process.stdout is not None
                 for line in process.stdout:
                     tail.append(line.rstrip())
+                    hear(line)
                     if step := build_step(line):
                         say(step)
             except BaseException:  # Ctrl-C in a notebook reaches us alone; so ended, the engine ends what it started

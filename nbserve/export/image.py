@@ -80,8 +80,9 @@ class Exported(msgspec.Struct, kw_only=True):
         return to_text(exported(self))
 
 
-def export_image(asked: Asked, say: Callable[[str], None]) -> Exported:
-    """Write the context, build the image where an engine answers, prove it. `say` hears of each stage.
+def export_image(asked: Asked, say: Callable[[str], None], hear: Callable[[str], None] = lambda line: None) -> Exported:
+    """Write the context, build the image where an engine answers, prove it. `say` hears of each stage, `hear` each
+    line of the build.
 
     Raises UsageError; BundleError; ExportError where a pickle or a secret would go in, or pip or the engine fails;
     ProofError where what was made answers otherwise than the live endpoint.
@@ -100,7 +101,7 @@ def export_image(asked: Asked, say: Callable[[str], None]) -> Exported:
     image = None
     if engine is not None and asked.build:
         say(f"building {plan.tag} with {engine.name}")
-        image = engine.build(output, plan.tag, say)
+        image = engine.build(output, plan.tag, say, hear)
     elif asked.build:
         notes.append("neither docker nor podman answers here: build it where one does, with the command below")
     proof = Proof(kind="off", checked="nothing")

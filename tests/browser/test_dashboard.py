@@ -4,6 +4,7 @@ costs nothing. Its pictures in docs/ are made here where NBSERVE_PICTURES names 
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
@@ -269,7 +270,7 @@ def test_it_says_what_has_changed_in_the_notebook_since(browser: Browser, server
         notebook.run(4)
 
 
-def test_promote_writes_a_context_and_shows_how_to_run_it(browser: Browser, server: Jupyter) -> None:
+def test_promote_asks_again_where_a_tag_is_none_and_writes_a_context(browser: Browser, server: Jupyter) -> None:
     name = server.write("promote.ipynb", ["%load_ext nbserve", SERVE, STOP])
     with opened(browser, server, name) as notebook:
         dashboard = serve(notebook)
@@ -279,15 +280,59 @@ def test_promote_writes_a_context_and_shows_how_to_run_it(browser: Browser, serv
         form.get_by_role("button", name="Promote").click()
         expect(form.get_by_role("alert")).to_contain_text("is no name of an image")
         form.get_by_role("button", name="Close").click()
+        expect(dashboard.get_by_role("button", name="Promote")).to_be_focused()
         dashboard.get_by_role("button", name="Promote").click()
         form.get_by_label("Tag").fill("digits:tried")
         form.get_by_label("Folder").fill("promoted")
         form.get_by_label("build the image").uncheck()
         form.get_by_label("Proof").select_option("off")
-        if folder := os.environ.get("NBSERVE_PICTURES"):
-            form.screenshot(path=Path(folder) / "promote-form.png")
         form.get_by_role("button", name="Promote").click()
-        expect(form.get_by_text("written", exact=True)).to_be_visible(timeout=60_000)
+        expect(form.get_by_text("written, not proven", exact=True)).to_be_visible(timeout=60_000)
         expect(form).to_contain_text("digits:tried")
         assert (server.folder / "promoted" / "Dockerfile").is_file()
         notebook.run(2)
+
+
+def test_profile_shows_the_timeline_right_there(browser: Browser, server: Jupyter) -> None:
+    """Of the profile just taken, while a cell runs; then of one that is kept."""
+    enough = server.folder / "enough"
+    enough.unlink(missing_ok=True)
+    name = server.write("profile.ipynb", ["%load_ext nbserve", SERVE, TRAFFIC, STOP])
+    with opened(browser, server, name) as notebook:
+        dashboard = serve(notebook)
+        notebook.start(2)
+        dashboard.get_by_role("button", name="Profile").click()
+        panel = dashboard.get_by_role("region", name="Profile", exact=True)
+        panel.get_by_label("Seconds").fill("2")
+        panel.get_by_role("button", name="Profile").click()
+        timeline = panel.get_by_role("application", name="Timeline")
+        expect(timeline).to_be_visible(timeout=60_000)
+        title = panel.locator(".jp-nbserve-verdict").inner_text()
+        profiled = re.fullmatch(r"profile (\S+): (\d+) requests in [\d.]+ s", title)
+        assert profiled is not None, title
+        assert int(profiled[2]) > 10
+        rows = panel.get_by_role("table", name="Operators").locator("tbody tr")
+        assert {"batch", "preprocess", "inference"} <= {row.locator("th, td").first.inner_text() for row in rows.all()}
+        panel.get_by_role("tab", name="Flame graph").click()
+        expect(panel.get_by_role("application", name="Flame graph")).to_be_visible()
+        with notebook.page.expect_download() as begun:
+            panel.get_by_role("button", name="Download for Perfetto").click()
+        events = json.loads(gzip.decompress(begun.value.path().read_bytes()))["traceEvents"]
+        assert {"inference", "in worker"} <= {event["name"] for event in events}
+        assert notebook.is_running(2), "all of this was while the cell ran"
+        picture(panel, "dashboard-profile")
+
+        panel.get_by_role("button", name="Close").click()
+        expect(timeline).to_have_count(0)
+        dashboard.get_by_role("button", name="Profile").click()
+        panel.get_by_role("button", name=f"{profiled[1]}: version 1").click()
+        expect(panel.locator(".jp-nbserve-verdict")).to_have_text(title, timeout=60_000)
+        expect(timeline).to_be_visible()
+        enough.touch()
+        notebook.run(3)
+
+
+def picture(place: Locator, name: str) -> None:
+    """For docs/; only where asked for."""
+    if folder := os.environ.get("NBSERVE_PICTURES"):
+        place.screenshot(path=Path(folder) / f"{name}.png")

@@ -7,6 +7,8 @@ export interface Model<Traits> {
   on(event: string, listener: (...args: any[]) => void): void;
   off(event: string, listener: (...args: any[]) => void): void;
   send(content: unknown, callbacks?: unknown, buffers?: ArrayBuffer[]): void;
+  /** The front end's: knows the other widgets of the notebook. */
+  widget_manager: { get_model(id: string): Promise<unknown>; create_view(model: unknown): Promise<unknown> };
 }
 
 export interface Rendered<Traits> {

@@ -1,6 +1,6 @@
 """What the dashboard's buttons and its try-it box do: the same verbs as everywhere, with their progress and result.
 
-Called by `dashboard.py` in a thread for each action. Everything that comes back is text or a picture: names, logs and
+Called by `job.py` in a thread for each action. Everything that comes back is text or a picture: names, logs and
 errors are never HTML.
 """
 
@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import base64
 import json
+import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from nbserve import actions as verb_actions
 from nbserve.errors import UsageError
+from nbserve.notebook.widgets import can_show
+from nbserve.notebook.widgets.build_log import BuildProgress
 from nbserve.tables import export_proof, megabytes
 from nbserve.wire.codec import decode_body
 
@@ -23,23 +26,33 @@ if TYPE_CHECKING:
     from nbserve.endpoint import Endpoint
     from nbserve.measure.advice import Finding
 
-__all__ = ["ACTIONS", "Say", "run", "try_it"]
+__all__ = ["ACTIONS", "Listener", "run", "try_it"]
 
-Say = Callable[[str, float | None], None]
-"""Hears what goes on, and how much of it is done (0 to 1, None where that is not known)."""
 SHOWN_FAILURES = 20
+PROFILE_S = 10.0
 ANSWER_CHARS = 20_000
 """An answer is shown up to here."""
 
 Result = dict[str, Any]
-"""title, text, rows ([[label, value]]), pictures ([{src, alt}]); what does not apply is left out."""
+"""title, text, rows ([[label, value]]), copies ([[label, text to copy]]), pictures ([{src, alt}]), views (widgets to be
+shown); what does not apply is left out."""
 
 
-def run(endpoint: Endpoint, action: str, params: Mapping[str, Any], say: Say) -> Result:
+class Listener(Protocol):
+    """Who hears what goes on; job.Teller."""
+
+    def say(self, text: str, done: float | None = None) -> None:
+        """In words, and how much of it is done (0 to 1; None where that is not known)."""
+
+    def line(self, line: str) -> None:
+        """One line of what a program printed."""
+
+
+def run(endpoint: Endpoint, action: str, params: Mapping[str, Any], ear: Listener) -> Result:
     """Do one of ACTIONS. Raises what the verb raises; UsageError for an action that there is not."""
     if action not in ACTIONS:
         raise UsageError(f"there is no action {action[:50]!r}")
-    return ACTIONS[action](endpoint, params, say)
+    return ACTIONS[action](endpoint, params, ear)
 
 
 def try_it(endpoint: Endpoint, content_type: str, body: bytes) -> Result:
@@ -73,26 +86,26 @@ def _readable(content_type: str, body: bytes) -> str:
     return text if left <= 0 else f"{text[:ANSWER_CHARS]}\n… ({left} characters more)"
 
 
-def _scale(endpoint: Endpoint, params: Mapping[str, Any], say: Say) -> Result:
+def _scale(endpoint: Endpoint, params: Mapping[str, Any], ear: Listener) -> Result:
     workers = int(params.get("workers", 0))
-    say(f"starting up to {workers} workers" if workers > endpoint.workers else f"going to {workers} workers", None)
+    ear.say(f"starting up to {workers} workers" if workers > endpoint.workers else f"going to {workers} workers")
     endpoint.scale(workers)
     return {"title": f"{workers} worker{'' if workers == 1 else 's'}"}
 
 
-def _rollback(endpoint: Endpoint, params: Mapping[str, Any], say: Say) -> Result:
-    say("loading and proving the earlier version", None)
+def _rollback(endpoint: Endpoint, params: Mapping[str, Any], ear: Listener) -> Result:
+    ear.say("loading and proving the earlier version")
     model = endpoint.rollback(str(params.get("to", "")))
     return {"title": f"version {model.version} serves again"}
 
 
-def _stop(endpoint: Endpoint, params: Mapping[str, Any], say: Say) -> Result:
-    say("finishing what is in hand", None)
+def _stop(endpoint: Endpoint, params: Mapping[str, Any], ear: Listener) -> Result:
+    ear.say("finishing what is in hand")
     endpoint.stop()
     return {"title": "stopped"}
 
 
-def _bench(endpoint: Endpoint, params: Mapping[str, Any], say: Say) -> Result:
+def _bench(endpoint: Endpoint, params: Mapping[str, Any], ear: Listener) -> Result:
     from nbserve.measure.bench import bench
     from nbserve.measure.options import bench_options
     from nbserve.measure.plots import plots
@@ -101,7 +114,7 @@ def _bench(endpoint: Endpoint, params: Mapping[str, Any], say: Say) -> Result:
 
     def on_progress(progress: Progress) -> None:
         failed = f", {progress.failed} failed" if progress.failed else ""
-        say(f"{progress.doing}, {progress.answered} answered{failed}", progress.done)
+        ear.say(f"{progress.doing}, {progress.answered} answered{failed}", progress.done)
 
     options = bench_options({"duration_s": float(params.get("seconds", 10.0))}, ())
     result = bench(endpoint.served, options, on_progress)
@@ -111,27 +124,56 @@ def _bench(endpoint: Endpoint, params: Mapping[str, Any], say: Say) -> Result:
     return {"title": result.verdict, "text": as_text(result), "pictures": pictures}
 
 
-def _profile(endpoint: Endpoint, params: Mapping[str, Any], say: Say) -> Result:
-    """Ten seconds of whatever comes; where nothing comes, of the sample."""
+def _profile(endpoint: Endpoint, params: Mapping[str, Any], ear: Listener) -> Result:
+    """Some seconds of whatever comes; where nothing comes, of the sample. `show`: one that is kept instead."""
     from nbserve.measure.profile_report import as_text
     from nbserve.profile_verbs import profile
 
-    say("looking for requests", None)
+    served, show = endpoint.served, str(params.get("show", ""))
+    wanted: dict[str, Any] = {"seconds": float(params.get("seconds", PROFILE_S))}
+    if not show:
+        ear.say("looking for requests")
+        wanted |= {each: bool(params.get(each)) for each in ("shapes", "memory", "stacks", "system")}
+        wanted["send_sample"] = not _has_traffic(endpoint)
+    result: Any = profile(served, lambda text: ear.say(text.partition("; Ctrl-C")[0]), show, **wanted)
+    done: Result = {
+        "title": f"profile {result.status.id}: {result.requests} requests in {result.status.seconds:.1f} s",
+        "rows": _findings(result.findings),
+        "copies": [["the same in a cell of its own", f"%nbserve profile {endpoint.name} --show {result.status.id}"]],
+        "text": as_text(result),
+    }
+    if can_show("trace"):
+        done["views"] = [view for view in (result.view(), result.system_view()) if view is not None]
+    return done
+
+
+def _has_traffic(endpoint: Endpoint) -> bool:
+    """Whether requests come just now."""
     client = endpoint.served.client
     before = client.numbers(endpoint.name).requests
     time.sleep(1.0)
-    quiet = client.numbers(endpoint.name).requests == before
-    seconds = float(params.get("seconds", 10.0))
-    result: Any = profile(endpoint.served, lambda text: say(text, None), "", seconds=seconds, send_sample=quiet)
-    timeline = f"%nbserve profile {endpoint.name} --show {result.status.id}"
+    return client.numbers(endpoint.name).requests != before
+
+
+def _end_profile(endpoint: Endpoint, params: Mapping[str, Any], ear: Listener) -> Result:
+    """The one that goes on; who began it reads what there is."""
+    endpoint.served.client.stop_profile(endpoint.name)
+    return {}
+
+
+def _profiles(endpoint: Endpoint, params: Mapping[str, Any], ear: Listener) -> Result:
+    """Those that the gateway keeps, the last one first."""
+    kept = endpoint.served.client.profiles(endpoint.name)
+    done = [one for one in reversed(kept) if one.state == "done"]
     return {
-        "title": f"profiled {result.requests} requests",
-        "rows": [*_findings(result.findings), ["timeline", timeline]],
-        "text": as_text(result),
+        "profiles": [
+            {"id": one.id, "text": f"{one.id}: version {one.version}, {one.batches} batches, {one.events:,} events"}
+            for one in done
+        ]
     }
 
 
-def _advise(endpoint: Endpoint, params: Mapping[str, Any], say: Say) -> Result:
+def _advise(endpoint: Endpoint, params: Mapping[str, Any], ear: Listener) -> Result:
     advice = endpoint.advise()
     title = f"{len(advice.findings)} findings" if advice.findings else "no rule has anything to say"
     return {"title": f"{title}, of {advice.requests} requests since it was loaded", "rows": _findings(advice.findings)}
@@ -141,7 +183,7 @@ def _findings(findings: Sequence[Finding]) -> list[list[str]]:
     return [[one.level, f"{one.what}\n{one.why}\n→ {one.todo}\n({one.source})"] for one in findings]
 
 
-def _failures(endpoint: Endpoint, params: Mapping[str, Any], say: Say) -> Result:
+def _failures(endpoint: Endpoint, params: Mapping[str, Any], ear: Listener) -> Result:
     found = endpoint.served.client.failures(endpoint.name)
     rows = [
         {
@@ -156,7 +198,7 @@ def _failures(endpoint: Endpoint, params: Mapping[str, Any], say: Say) -> Result
     return {"failures": rows, "left_out": len(found) - len(rows)}
 
 
-def _resend(endpoint: Endpoint, params: Mapping[str, Any], say: Say) -> Result:
+def _resend(endpoint: Endpoint, params: Mapping[str, Any], ear: Listener) -> Result:
     """A failed request once more, byte for byte."""
     detail = endpoint.served.client.failure(endpoint.name, str(params.get("id")))
     if detail.request.body is None:
@@ -164,14 +206,23 @@ def _resend(endpoint: Endpoint, params: Mapping[str, Any], say: Say) -> Result:
     return try_it(endpoint, detail.request.content_type, detail.request.body)
 
 
-def _promote(endpoint: Endpoint, params: Mapping[str, Any], say: Say) -> Result:
-    def hear(stage: str) -> None:
-        say(stage, _share(stage))
+def _promote(endpoint: Endpoint, params: Mapping[str, Any], ear: Listener) -> Result:
+    progress = BuildProgress()
+
+    def say(stage: str) -> None:
+        ear.say(stage, progress.stage(stage))
+        if not stage.startswith("step "):  # a step is a line of the build, too
+            ear.line(f"— {stage}")
+
+    def hear(line: str) -> None:
+        progress.line(line)
+        ear.line(line)
 
     exported = verb_actions.export_endpoint(
         endpoint.served,
         output=Path(text) if (text := str(params.get("output", "")).strip()) else None,
-        say=hear,
+        say=say,
+        hear=hear,
         env={},
         allow_secrets=(),
         tag=str(params.get("tag", "")).strip(),
@@ -180,31 +231,32 @@ def _promote(endpoint: Endpoint, params: Mapping[str, Any], say: Say) -> Result:
         build=bool(params.get("build", True)),
         proof=params.get("proof", "auto"),
     )
-    rows = [["image", exported.tag if exported.image else f"not built; {exported.build_command}"]]
+    rows = [["image", exported.tag if exported.image else "not built"]]
     if exported.image:
         rows.append(["size", f"{megabytes(exported.image_bytes)} in {exported.layers} layers"])
+    rows += [["proof", export_proof(exported.proof)]]
     rows += [["context", f"{exported.context} ({megabytes(exported.context_bytes)})"], ["digest", exported.digest]]
-    rows += [["proof", export_proof(exported.proof)], ["run", exported.run_command]]
     rows += [["note", note] for note in exported.notes]
+    build = [] if exported.image else [["build", f"cd {shlex.quote(exported.context)} && {exported.build_command}"]]
     layers = [{"what": layer.what, "bytes": layer.size_bytes} for layer in exported.layer_sizes]
-    return {"title": "proven" if exported.proof.kind != "off" else "written", "rows": rows, "layers": layers}
-
-
-def _share(stage: str) -> float | None:
-    """ "step 3/9: RUN ..." -> 0.33"""
-    words = stage.removeprefix("step ").partition(":")[0].partition("/")
-    if stage.startswith("step ") and words[0].isdigit() and words[2].isdigit():
-        return int(words[0]) / max(1, int(words[2]))
-    return None
+    made = "built" if exported.image else "written"
+    return {
+        "title": f"{made}, not proven" if exported.proof.kind == "off" else f"{made} and proven",
+        "rows": rows,
+        "copies": [*build, ["run", exported.run_command]],
+        "layers": layers,
+    }
 
 
 def _data_url(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
-ACTIONS: Mapping[str, Callable[[Endpoint, Mapping[str, Any], Say], Result]] = {
+ACTIONS: Mapping[str, Callable[[Endpoint, Mapping[str, Any], Listener], Result]] = {
     "bench": _bench,
     "profile": _profile,
+    "profiles": _profiles,
+    "end_profile": _end_profile,
     "scale": _scale,
     "rollback": _rollback,
     "stop": _stop,

@@ -15,28 +15,26 @@ from typing import TYPE_CHECKING, Any, cast
 import anywidget
 import traitlets
 
-from nbserve.errors import NbserveError
 from nbserve.explanation import explanation, shared_bytes
 from nbserve.notebook.card import build
-from nbserve.notebook.widgets import actions, bundle_path
+from nbserve.notebook.widgets import bundle_path
 from nbserve.notebook.widgets.attention import Attention
 from nbserve.notebook.widgets.comms import hear_in_subshells
 from nbserve.notebook.widgets.facts import facts
+from nbserve.notebook.widgets.job import Job
 from nbserve.notebook.widgets.watcher import Watcher
 
 if TYPE_CHECKING:
     from nbserve.endpoint import Endpoint
+    from nbserve.notebook.widgets.trace import TraceView
 
 __all__ = ["Dashboard"]
 
 log = logging.getLogger("nbserve.notebook")
 
-MAX_BODY_BYTES = 50_000_000
-"""Of a request from the try-it box; the gateway has its own limit."""
 MAX_COMPARED_BYTES = 500_000_000
 MAX_COMPARE_S = 1.0
 """What is larger, or took longer once, is not compared after each cell any more: `%nbserve explain` does it."""
-_SAY_INTERVAL_S = 0.2
 
 
 class Dashboard(anywidget.AnyWidget):
@@ -57,6 +55,7 @@ class Dashboard(anywidget.AnyWidget):
         self._cell = _RunningCell()
         self._changed: list[str] = []
         self._compares = True
+        self._views: list[TraceView] = []
         super().__init__(facts=self._facts())
         hear_in_subshells(self.comm)
         self._watcher = Watcher(
@@ -77,6 +76,7 @@ class Dashboard(anywidget.AnyWidget):
     def close(self) -> None:
         """Called by ipywidgets: watch no more."""
         self._watcher.close()
+        self._keep([])
         super().close()
 
     def _facts(self) -> dict[str, Any]:
@@ -135,54 +135,21 @@ class Dashboard(anywidget.AnyWidget):
         elif kind == "hello":
             self.send({"kind": "history", "points": list(self._watcher.history), "lines": list(self._watcher.log)})
         elif kind in ("act", "try"):
-            job = _Job(self, str(content.get("id")), content, bytes(buffers[0]) if buffers else b"")
-            threading.Thread(target=job.run, name=f"nbserve-{kind}", daemon=True).start()
+            job = Job(self._endpoint, content, bytes(buffers[0]) if buffers else b"", self.send, self._keep)
+            threading.Thread(target=self._run, args=(job,), name=f"nbserve-{kind}", daemon=True).start()
+        elif kind == "closed":
+            self._keep([])
 
+    def _run(self, job: Job) -> None:
+        job.run()
+        self._watcher.wake()
 
-class _Job:
-    """One press of a button, or one request of the try-it box."""
-
-    def __init__(self, dashboard: Dashboard, id_: str, content: dict[str, Any], body: bytes) -> None:
-        self._dashboard = dashboard
-        self._id = id_
-        self._content = content
-        self._body = body
-        self._said_s = 0.0
-
-    def run(self) -> None:
-        """Do it, and tell the browser of its begin, progress and end."""
-        endpoint, content = self._dashboard._endpoint, self._content
-        self._tell("accepted")
-        try:
-            if content["kind"] == "try":
-                result = self._try(endpoint)
-            else:
-                result = actions.run(endpoint, str(content.get("action")), dict(content.get("params") or {}), self._say)
-        except NbserveError as exc:
-            self._tell("failed", text=exc.message, hint=exc.hint or "")
-        except Exception as exc:  # of a verb, where nobody else would hear of it
-            self._tell("failed", text=f"{type(exc).__name__}: {exc}", hint="")
-        else:
-            self._tell("done", result=result)
-        self._dashboard._watcher.wake()
-
-    def _try(self, endpoint: Endpoint) -> dict[str, Any]:
-        content, body = self._content, self._body
-        if content.get("sample"):
-            from nbserve.explanation import read_sample
-
-            sample = read_sample(endpoint.served.model().bundle)
-            if sample is not None:
-                return actions.try_it(endpoint, sample.content_type, sample.body)
-        return actions.try_it(endpoint, str(content.get("content_type")), body[:MAX_BODY_BYTES])
-
-    def _say(self, text: str, done: float | None) -> None:
-        if time.monotonic() - self._said_s >= _SAY_INTERVAL_S:
-            self._said_s = time.monotonic()
-            self._tell("running", text=text, done=done)
-
-    def _tell(self, state: str, **more: Any) -> None:
-        self._dashboard.send({"kind": "job", "id": self._id, "state": state} | more)
+    def _keep(self, views: list[TraceView]) -> list[str]:
+        """Views to be shown inside this one, in place of those before: a trace is too large to let them pile up."""
+        before, self._views = self._views, views
+        for view in before:
+            view.close()
+        return [view.model_id for view in views]
 
 
 class _RunningCell:

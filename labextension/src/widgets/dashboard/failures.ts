@@ -1,8 +1,10 @@
 // The failed requests that the gateway remembers: asked for when the reader opens the list, sent again at a press.
 
+import { copyButton } from "../copy";
 import { h, OWN_KEYS, put, say } from "../dom";
 import { clock } from "./format";
 import { type Jobs, WAITS } from "./jobs";
+import { scrolled } from "./results";
 import { answerParts } from "./tryit";
 import type { Failure, Now, Result } from "./types";
 
@@ -51,14 +53,14 @@ export class Failures {
     const answer = h("div", { "aria-live": "polite" });
     const rows = failures.map((failure) => this.row(failure, answer));
     const left = result.left_out ? h("p", { class: "jp-nbserve-faint" }, `${result.left_out} more: endpoint.failures`) : null;
-    return [h("table", {}, h("thead", {}, h("tr", {}, ...head)), h("tbody", {}, ...rows)), ...(left ? [left] : []), answer];
+    const table = h("table", {}, h("thead", {}, h("tr", {}, ...head)), h("tbody", {}, ...rows));
+    return [scrolled("failed requests", table), ...(left ? [left] : []), answer];
   }
 
   private row(failure: Failure, answer: HTMLElement): HTMLElement {
     const replay = `%nbserve replay ${failure.id}`;
     const again = h("button", { type: "button", title: "The same bytes to the endpoint", onclick: () => this.send(failure, answer) }, "Send");
-    const copied = h("button", { type: "button", title: "Copies the magic that runs it here, to be debugged" }, "Copy replay");
-    copied.addEventListener("click", () => void navigator.clipboard?.writeText(replay).then(() => say(copied, "Copied")));
+    const copied = copyButton(replay, `${replay}, which runs it here, to be debugged`, "Copy replay");
     return h(
       "tr",
       {},

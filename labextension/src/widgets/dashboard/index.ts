@@ -9,6 +9,7 @@ import { Actions } from "./actions";
 import { Failures } from "./failures";
 import { Jobs } from "./jobs";
 import { Batches, Log, Metrics, Stages, Statuses, Tiles, Workers } from "./panels";
+import { scrolled, snippet } from "./results";
 import { add } from "./series";
 import style from "./style.css";
 import { TryIt } from "./tryit";
@@ -25,7 +26,7 @@ function render({ model, el }: Rendered<Traits>): () => void {
   const now = (): Now | undefined => (model.get("now").point ? (model.get("now") as Now) : undefined);
 
   const jobs = new Jobs(model);
-  const actions = new Actions(jobs, facts);
+  const actions = new Actions(model, jobs, facts);
   const tiles = new Tiles();
   const stages = new Stages();
   const batches = new Batches(() => facts().max_batch_size);
@@ -81,7 +82,7 @@ function render({ model, el }: Rendered<Traits>): () => void {
       ...known.warnings.map((text) => h("div", { class: "jp-nbserve-poor" }, text)),
       known.errors.length > 0 && h("pre", { class: "jp-nbserve-error" }, known.errors.join("\n")),
     );
-    put(more, captured(known), snippet("curl", known.curl), snippet("Python", known.python));
+    put(more, captured(known), request("curl", known.curl), request("Python", known.python));
     actions.update(known, now());
     if (ended) actions.end();
     tryIt.update(known);
@@ -142,6 +143,7 @@ function render({ model, el }: Rendered<Traits>): () => void {
     model.off("change:facts", onState);
     model.off("change:ended", drawFacts);
     model.off("msg:custom", onMessage);
+    actions.destroy();
     jobs.destroy();
     tiles.destroy();
     tryIt.destroy();
@@ -159,12 +161,11 @@ function captured(facts: Facts): HTMLElement | null {
   const head = h("thead", {}, h("tr", {}, ...["name", "how", "from", "size"].map((text) => h("th", { scope: "col" }, text))));
   const rows = facts.entries.map((entry) => h("tr", {}, ...entry.map((text) => h("td", {}, text))));
   const table = h("table", {}, head, h("tbody", {}, ...rows));
-  return h("details", {}, h("summary", {}, `Captured: ${rows.length}`), table);
+  return h("details", {}, h("summary", {}, `Captured: ${rows.length}`), scrolled("captured", table));
 }
 
-function snippet(title: string, text: string): HTMLElement {
-  const copy = h("button", { type: "button", onclick: () => void navigator.clipboard?.writeText(text) }, "Copy");
-  return h("details", {}, h("summary", {}, title), h("div", { class: "jp-nbserve-snippet" }, h("pre", { tabindex: 0 }, text), copy));
+function request(title: string, text: string): HTMLElement {
+  return h("details", {}, h("summary", {}, title), snippet(title, text, false));
 }
 
 export default { render };

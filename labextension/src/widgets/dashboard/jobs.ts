@@ -1,14 +1,14 @@
 // Jobs: what the reader asks the kernel to do, and what comes back while it does. Shared by buttons, form and try-it box.
 
 import type { Model } from "../model";
-import type { JobMessage, Result, Traits } from "./types";
+import type { JobMessage, Progress, Result, Traits } from "./types";
 
 export interface Job {
   /** The kernel has it; not called where it answers at once with more. */
   accepted?(): void;
   /** No sign of the kernel for a while. */
   waits?(): void;
-  running?(text: string, done: number | null): void;
+  running?(progress: Progress): void;
   done(result: Result): void;
   failed(text: string, hint: string): void;
 }
@@ -37,7 +37,7 @@ export class Jobs {
     window.clearTimeout(found.timer);
     const { job } = found;
     if (message.state === "accepted") job.accepted?.();
-    else if (message.state === "running") job.running?.(message.text, message.done);
+    else if (message.state === "running") job.running?.(message);
     else {
       this.open.delete(message.id);
       if (message.state === "done") job.done(message.result);

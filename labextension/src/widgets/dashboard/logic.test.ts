@@ -6,6 +6,7 @@ import { bars, meanSize } from "./batches";
 import { describe, layout } from "./cores";
 import { add, columns, KEPT } from "./series";
 import { parts } from "./stages";
+import { Tail } from "./tail";
 import type { Core, Point, Worker } from "./types";
 
 const point = (at: number, rate = 1): Point => ({
@@ -102,4 +103,22 @@ test("cores hang together as the machine has them", () => {
   assert.deepEqual(cells.map(describe).sort()[5], "CPU 6: free");
   assert.equal(describe(cells[0]!), "CPU 0: kept for gateway and notebook");
   assert.equal(describe(cells.find((cell) => cell.cpu === 5)!), "CPU 5: shared by workers 0, 1");
+});
+
+test("a tail keeps the last lines in order and counts what is gone", () => {
+  const batch = fc.record({ lines: fc.array(fc.string()), leftOut: fc.nat(5) });
+  fc.assert(
+    fc.property(fc.array(batch), fc.integer({ min: 1, max: 20 }), (batches, most) => {
+      const tail = new Tail(most);
+      const all: (string | null)[] = [];
+      for (const { lines, leftOut } of batches) {
+        tail.add(lines, leftOut);
+        all.push(...Array<null>(leftOut).fill(null), ...lines);
+      }
+      assert.equal(tail.count, all.length);
+      const kept = all.slice(Math.max(all.lastIndexOf(null) + 1, all.length - most));
+      const left = all.length - kept.length;
+      assert.equal(tail.text(), (left ? [`(${left} earlier lines are not shown)`] : []).concat(kept as string[]).join("\n"));
+    }),
+  );
 });

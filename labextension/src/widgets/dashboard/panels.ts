@@ -5,6 +5,7 @@ import { bars, meanSize } from "./batches";
 import { Chart } from "./charts";
 import { describe, layout } from "./cores";
 import { bytes, count, duration, percent } from "./format";
+import { scrolled } from "./results";
 import { columns } from "./series";
 import { parts, type Part } from "./stages";
 import type { Core, Facts, Now, Point, Series, Worker } from "./types";
@@ -206,7 +207,10 @@ export class Workers {
     put(
       this.element,
       h("h4", {}, "Workers"),
-      h("table", {}, h("thead", {}, h("tr", {}, ...head.map((text) => h("th", { scope: "col" }, text)))), this.table),
+      scrolled(
+        "workers",
+        h("table", {}, h("thead", {}, h("tr", {}, ...head.map((text) => h("th", { scope: "col" }, text)))), this.table),
+      ),
       this.map,
     );
   }
@@ -272,7 +276,7 @@ export class Metrics {
   private readonly table = h("tbody", {});
 
   constructor() {
-    put(this.element, h("h4", {}, "The handler's own metrics"), h("table", {}, this.table));
+    put(this.element, h("h4", {}, "The handler's own metrics"), scrolled("the handler's own metrics", h("table", {}, this.table)));
   }
 
   update(series: Series[]): void {

@@ -107,6 +107,12 @@ export interface Result {
   title?: string;
   text?: string;
   rows?: [string, string][];
+  /** Text to be pasted elsewhere. */
+  copies?: [string, string][];
+  /** Ids of widgets to be shown. */
+  views?: string[];
+  /** Profiles that are kept. */
+  profiles?: { id: string; text: string }[];
   pictures?: { src: string; alt: string }[];
   layers?: Layer[];
   failures?: Failure[];
@@ -118,9 +124,17 @@ export interface Result {
   stages_ms?: Record<string, number>;
 }
 
+/** `text` and `done` only where they changed; `lines` are new ones, of which the first `left_out` were too many. */
+export interface Progress {
+  text?: string;
+  done?: number | null;
+  lines: string[];
+  left_out: number;
+}
+
 export type JobMessage = { kind: "job"; id: string } & (
   | { state: "accepted" }
-  | { state: "running"; text: string; done: number | null }
+  | ({ state: "running" } & Progress)
   | { state: "done"; result: Result }
   | { state: "failed"; text: string; hint: string }
 );
