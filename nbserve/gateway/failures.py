@@ -19,8 +19,8 @@ import msgspec
 
 from nbserve.config import ModelConfig
 from nbserve.errors import ErrorInfo, NotFound
-from nbserve.gateway.redaction import redacted
 from nbserve.gateway.request import Request
+from nbserve.redaction import redacted
 from nbserve.wire.failure import Failure, FailureDetail, KeptRequest
 from nbserve.wire.messages import RequestItem
 

@@ -34,7 +34,8 @@ from nbserve.gateway.owner import OwnerWatch
 from nbserve.gateway.pool.topology import read_memory, read_topology
 from nbserve.gateway.pool.zygote import Zygotes
 from nbserve.gateway.ports import Ports
-from nbserve.gateway.profiles import Profiles, is_profiling_asked
+from nbserve.gateway.profile_always import is_profiling_asked, profile_always
+from nbserve.gateway.profiles import Profiles
 from nbserve.gateway.recorder import Recorder
 from nbserve.gateway.registry import Registry
 from nbserve.gateway.version import Surroundings
@@ -110,7 +111,7 @@ class Gateway:
         record = self._publish()
         owner = OwnerWatch(self.config.owner_pid, self._owner_gone) if self.config.owner_pid is not None else None
         self._catch_signals()
-        following = asyncio.create_task(self._profiles.follow()) if is_profiling_asked() else None
+        following = asyncio.create_task(profile_always(self._profiles, self.registry)) if is_profiling_asked() else None
         try:
             on_ready()
             await self._stop_asked.wait()

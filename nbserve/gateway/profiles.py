@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import os
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -38,7 +37,7 @@ from nbserve.wire.profile import (
     WorkerShare,
 )
 
-__all__ = ["Profiles", "is_profiling_asked"]
+__all__ = ["Profiles"]
 
 log = logging.getLogger("nbserve.gateway")
 
@@ -50,9 +49,6 @@ PACK_GRACE_S = 120.0
 """How long a worker may take to pack its trace once its time is over; 500,000 events take some ten seconds."""
 ONE_REQUEST_S = 60.0
 """How long workers stay prepared for a request that is to be profiled; it may wait in the queue."""
-LOOK_EVERY_S = 0.5
-"""Where ENABLE_TORCH_PROFILER is set: how soon the next profile follows the last."""
-_TORCHSERVE_BATCHES = 10
 
 
 class _One:
@@ -248,6 +244,14 @@ class Profiles:
         self._registry.find(name)
         return [one.status(self._clock()) for one in reversed(self._kept.get(name, []))]
 
+    def last(self, name: str) -> tuple[ProfileStatus, float] | None:
+        """The newest of the version that serves, and for how many seconds it has been over. Raises NotFound."""
+        entry, now_s = self._registry.find(name), self._clock()
+        newest = self._running.get(name) or next(reversed(self._kept.get(name, [])), None)
+        if newest is None or (newest.state != "running" and newest.entry is not entry):
+            return None
+        return newest.status(now_s), now_s - newest.ended_s
+
     def record(self, name: str, id_: str) -> ProfileRecord:
         """All of one but the trace; "last" is the newest. Raises NotFound, Conflict while it goes on."""
         one = self._find(name, id_)
@@ -277,20 +281,6 @@ class Profiles:
         for name in self._kept.keys() - set(self._registry.names()):
             for one in self._kept.pop(name):
                 _remove(one)
-
-    # -- one after the other -----------------------------------------------------------------------------------------
-
-    async def follow(self) -> None:
-        """As TorchServe with ENABLE_TORCH_PROFILER: every batch is profiled; here in profiles of ten, the last kept."""
-        asked = ProfileRequest(batches=_TORCHSERVE_BATCHES, seconds=MAX_SECONDS, shapes=True)
-        while True:
-            for name in self._registry.names():
-                try:
-                    if name not in self._running and self._registry.find(name).state == "READY":
-                        self.start(name, asked, log_table=True)
-                except NbserveError as exc:
-                    log.debug("%s is not profiled now: %s", name, exc.message)
-            await asyncio.sleep(LOOK_EVERY_S)
 
 
 class _Watch:
@@ -348,11 +338,6 @@ class _Watch:
                     status,
                 )
             )
-
-
-def is_profiling_asked() -> bool:
-    """Whether ENABLE_TORCH_PROFILER is set, as TorchServe reads it: to anything but nothing; here also not to 0."""
-    return os.environ.get("ENABLE_TORCH_PROFILER", "").lower() not in ("", "0", "false")
 
 
 def _alive(entry: ModelVersion, *, paused: bool = False) -> list[Worker]:

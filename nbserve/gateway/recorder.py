@@ -16,7 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from nbserve.errors import BadRequest, Conflict, NotFound
-from nbserve.gateway.redaction import redacted
+from nbserve.redaction import redacted
 from nbserve.wire.recording import Ended, RecordingHeader, RecordingStatus, RecordRequest, recorded
 
 __all__ = ["HELD_S", "OVERHEAD_BYTES", "Kept", "Recorder", "Recording", "pieces"]

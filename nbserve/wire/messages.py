@@ -57,6 +57,8 @@ class Load(msgspec.Struct):
     isolate: bool = True
     compare: bool = False
     """Compare the values that it rebuilds with what they were in the notebook."""
+    redact: list[str] = msgspec.field(default_factory=list)
+    """Fields of bodies whose values must stand in no error."""
 
 
 class Place(msgspec.Struct):

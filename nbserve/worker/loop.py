@@ -14,7 +14,8 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -22,6 +23,7 @@ import psutil
 
 from nbserve.errors import EndOfFile, WireError
 from nbserve.pipeline import Answer, DeviceLost, Item, Outcome
+from nbserve.redaction import Hiding
 from nbserve.tracebacks import describe
 from nbserve.wire.arena import ArenaView
 from nbserve.wire.frames import VERSION, Flag, Frame, Kind, decode_meta, encode_meta
@@ -40,6 +42,10 @@ __all__ = ["WorkerLoop"]
 
 log = logging.getLogger("nbserve.worker")
 
+PATIENCE_S = 0.001
+"""Frames that follow one another within this time are waited for in the read itself, not in the kernel's loop."""
+TURN_S = 0.005
+"""So long, and a batch, before the loop gets its turn: a console, a timer."""
 DEVICE_LOST_EXIT_CODE = 70
 """EX_SOFTWARE of sysexits.h."""
 
@@ -49,7 +55,7 @@ class WorkerLoop:
 
     def __init__(self, sock: socket.socket, page: StatusPage, app: Any, last_words_fd: int) -> None:
         self._arena = ArenaView(page.fd)
-        self._stream = DataStream(sock, self._arena)
+        self._stream = DataStream(sock, self._arena, patience_s=PATIENCE_S)
         self._page = page
         self._app = app
         self._last_words_fd = last_words_fd
@@ -57,11 +63,13 @@ class WorkerLoop:
         self._session: Session | None = None
         self._profiler: Profiler | None = None
         self._looks: Looks | None = None
+        self._redact: frozenset[str] = frozenset()
         self._device = DeviceMeter("cpu")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: dict[int, asyncio.Task[None]] = {}  # of coroutine handlers, by batch
         self._turn = asyncio.Lock()  # one batch after the other, in the order in which they came
         self._drains = self._has_left = False
+        self._last_s = 0.0  # when the last frame was done with
         self._print_header = {
             "msg_type": "nbserve_batch",
             "session": app.session.session,
@@ -100,16 +108,26 @@ class WorkerLoop:
     # -- frames in ---------------------------------------------------------------------------------------------------
 
     def _on_readable(self) -> None:
+        """One frame; and, where they come closely, those that follow, for as long as a turn lasts."""
         if self._has_left:
             return
+        began_s = time.monotonic()
+        comes_closely = began_s - self._last_s < PATIENCE_S
         try:
-            frame = self._stream.read()
-            handle = self._handlers.get(frame.kind)
-            if handle is None:
-                raise WireError(f"unexpected {frame.kind.name} frame from the gateway")
-            handle(frame)
-            del frame
-            self._release()
+            frame: Frame | None = self._stream.read()
+            while frame is not None:
+                handle = self._handlers.get(frame.kind)
+                if handle is None:
+                    raise WireError(f"unexpected {frame.kind.name} frame from the gateway")
+                handle(frame)
+                del frame
+                self._release()
+                now_s = self._last_s = time.monotonic()
+                if not comes_closely or now_s - began_s > TURN_S or self._tasks or self._has_left:
+                    break
+                frame = self._stream.poll()
+            else:
+                self._last_s = 0.0  # they come less closely now
             if self._stream.holds_frame:  # by way of the loop: a console must get its turn
                 assert self._loop is not None
                 self._loop.call_soon(self._on_readable)
@@ -125,6 +143,7 @@ class WorkerLoop:
 
     def _on_load(self, frame: Frame) -> None:
         load = decode_meta(frame.meta, Load)
+        self._redact = frozenset(name.lower() for name in load.redact)
         stage = "import"
 
         def on_stage(name: str) -> None:
@@ -173,7 +192,7 @@ class WorkerLoop:
                 outcome = session.pipeline.run(items)
         except BaseException as exc:
             outcome = self._interrupted(exc, len(items))
-        self._answer(frame.batch_id, outcome)
+        self._answer(frame.batch_id, items, outcome)
         if _is_seeded(frame):
             seed_everything(None)
 
@@ -185,7 +204,7 @@ class WorkerLoop:
                 outcome = await self._session.pipeline.run_async(items)
             except BaseException as exc:
                 outcome = self._interrupted(exc, len(items))
-            self._answer(frame.batch_id, outcome)
+            self._answer(frame.batch_id, items, outcome)
             if _is_seeded(frame):
                 seed_everything(None)
 
@@ -223,8 +242,15 @@ class WorkerLoop:
         assert self._loop is not None
         if self._session is None:
             raise WireError("PROFILE before READY")
-        device = self._session.pipeline.context.device
-        self._profiler = Profiler(asked, device=device, loop=self._loop, send=self._send, over=self._forget_profile)
+        pipeline = self._session.pipeline
+        self._profiler = Profiler(
+            asked,
+            handler=pipeline.handler,
+            device=pipeline.context.device,
+            loop=self._loop,
+            send=self._send,
+            over=self._forget_profile,
+        )
         self._profiler.start()
 
     def _forget_profile(self) -> None:
@@ -287,17 +313,21 @@ class WorkerLoop:
         flush_prints()
         self._send(Frame(Kind.FAILED, batch_id=batch_id, meta=encode_meta(info)))
 
-    def _answer(self, batch_id: int, outcome: Outcome) -> None:
+    def _answer(self, batch_id: int, asked: Sequence[Item], outcome: Outcome) -> None:
         assert self._session is not None
+        answers = outcome.answers
+        if self._redact and any(answer.error is not None for answer in answers):
+            hide = Hiding(asked, self._redact).error
+            answers = [answer._replace(error=hide(answer.error)) if answer.error else answer for answer in answers]
         items = [
             AnswerItem(place, "error" if answer.error else "whole", answer.status, answer.content_type, answer.error)
-            for place, answer in enumerate(outcome.answers)
+            for place, answer in enumerate(answers)
         ]
         trouble = {"isolation_s": outcome.isolation_s, "memory_fits": outcome.memory_fits}
         extra = {name: value for name, value in trouble.items() if value}
         metrics, device = self._session.pipeline.context.metrics.drain(), self._device.due()
         meta = AnswerMeta(items, outcome.timings, metrics, extra=extra, device_memory=device)
-        bodies = [answer.body for answer in outcome.answers]
+        bodies = [answer.body for answer in answers]
         self._send(Frame(Kind.ANSWER, batch_id=batch_id, meta=encode_meta(meta), bodies=bodies))
         # Only now: a batch that ran and was not answered must not look as if it had never begun.
         self._page.set_progress(0, "idle")

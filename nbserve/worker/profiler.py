@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import logging
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import IO, Any, cast
 
+from nbserve.errors import NbserveError
 from nbserve.pipeline import Item
 from nbserve.wire.frames import Buffer, Frame, Kind, encode_meta
 from nbserve.wire.profile import BatchSpan, ClockPair, Profile, Profiled, StageSpan
+from nbserve.worker.profiler_args import Arguments, arguments_of
 
 __all__ = ["BATCH_MARK", "Profiler"]
 
@@ -31,18 +35,24 @@ OnStage = Callable[[str], None]
 
 
 class Profiler:
-    """One profile. `send`: a frame to the gateway; `over`: called when it has ended, before PROFILED is sent."""
+    """One profile. `send`: a frame to the gateway; `over`: called when it has ended, before PROFILED is sent.
+
+    handler: may say by `profiler_args` how it is to be profiled.
+    """
 
     def __init__(
         self,
         asked: Profile,
         *,
+        handler: Any,
         device: str,
         loop: asyncio.AbstractEventLoop,
         send: Callable[[Frame], None],
         over: Callable[[], None],
     ) -> None:
         self.asked = asked
+        self._handler = handler
+        self._arguments = Arguments({})
         self._device = device
         self._send = send
         self._over = over
@@ -116,7 +126,7 @@ class Profiler:
             result = self._result()
         except Exception as exc:
             log.exception("the profile was lost")
-            result = self._profiled(error=f"{type(exc).__name__}: {exc}")
+            result = self._profiled(error=_said(exc))
         finally:
             self._recorder = self._first = None
         self._send(Frame(Kind.PROFILED, meta=encode_meta(result)))
@@ -135,13 +145,8 @@ class Profiler:
         activities = [ProfilerActivity.CPU]
         if self._device.startswith("cuda"):
             activities.append(ProfilerActivity.CUDA)
-        asked = self.asked
-        recorder = profile(
-            activities=activities,
-            record_shapes=asked.shapes,
-            profile_memory=asked.memory,
-            with_stack=asked.stacks,
-        )
+        self._arguments = arguments_of(self.asked, self._handler, activities, ProfilerActivity.CPU)
+        recorder = profile(**self._arguments.keywords)
         recorder.start()
         self._recorder = recorder
 
@@ -175,15 +180,34 @@ class Profiler:
 
     def _packed(self, recorder: Any) -> Profiled:
         assert self._torch is not None
-        result = self._profiled(profiler=f"torch {self._torch.__version__}", events=_count(recorder))
+        given = self._arguments.given
+        note = f"with the handler's profiler_args: {', '.join(given)}" if given else ""
+        result = self._profiled(profiler=f"torch {self._torch.__version__}", events=_count(recorder), note=note)
         recorder.export_chrome_trace(self.asked.file)
         result.trace_bytes = os.path.getsize(self.asked.file)
         if result.trace_bytes > self.asked.max_bytes:
             os.unlink(self.asked.file)
             result.error = f"the trace has {result.trace_bytes / 1e6:.0f} MB, at most {self.asked.max_bytes / 1e6:.0f}"
+        elif self._arguments.on_trace_ready is not None:
+            self._hand_over(recorder, result)
         if self.asked.log_table:
             print(recorder.key_averages().table(sort_by="self_cpu_time_total", row_limit=10), flush=True)
         return result
+
+    def _hand_over(self, recorder: Any, result: Profiled) -> None:
+        """Call the handler's `on_trace_ready`. A trace can be saved only once: a second time it is a copy of ours."""
+        assert self._arguments.on_trace_ready is not None
+
+        def export(path: str, **_: Any) -> None:
+            with gzip.open(self.asked.file) as ours, _open_to_write(path) as theirs:
+                shutil.copyfileobj(ours, theirs)
+
+        recorder.export_chrome_trace = export
+        try:
+            self._arguments.on_trace_ready(recorder)
+        except Exception as exc:
+            log.error("on_trace_ready of the handler's profiler_args has failed", exc_info=exc)
+            result.note += f"; its on_trace_ready failed: {type(exc).__name__}: {exc}"
 
     # -- around ------------------------------------------------------------------------------------------------------
 
@@ -214,8 +238,7 @@ class Profiler:
             self._ended = True
             self._timer.cancel()
             self._over()
-            error = f"{type(exc).__name__}: {exc}"
-            self._send(Frame(Kind.PROFILED, meta=encode_meta(self._profiled(error=error))))
+            self._send(Frame(Kind.PROFILED, meta=encode_meta(self._profiled(error=_said(exc)))))
 
 
 class _OpenBatch:
@@ -271,3 +294,14 @@ class _OpenBatch:
 def _count(recorder: Any) -> int:
     """Events of a profile that has stopped; `events()` of the public interface would build an object of each."""
     return len(recorder.profiler.kineto_results.events())
+
+
+def _open_to_write(path: str) -> IO[bytes]:
+    """As torch does: packed where the name says so."""
+    opened = gzip.open(path, "wb", compresslevel=3) if path.endswith(".gz") else open(path, "wb")  # noqa: SIM115
+    return cast("IO[bytes]", opened)
+
+
+def _said(exc: Exception) -> str:
+    """Our own words as they are; of others' with their class."""
+    return exc.message if isinstance(exc, NbserveError) else f"{type(exc).__name__}: {exc}"

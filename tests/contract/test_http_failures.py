@@ -15,7 +15,7 @@ from nbserve.endpoint import Endpoint
 from nbserve.errors import NotFound, UsageError
 from nbserve.failures import failures, find_failure, source_lines
 from nbserve.resolve import Gateways, Served
-from tests.unit.gateway.running import Running, make_bundle, running
+from tests.unit.gateway.running import Running, make_bundle, running, until
 
 pytestmark = pytest.mark.xdist_group("contract-failures")
 
@@ -97,6 +97,40 @@ def test_redacted_fields_are_not_handed_out(gateway: Running) -> None:
     withheld = gateway.client.failure("hushed", "last").request
     assert withheld.body is None
     assert "no JSON" in withheld.withheld
+
+
+QUOTES = """
+class Obedient:
+    {how}def inference(self, batch):
+        try:
+            batch[0]["missing"]
+        except KeyError as exc:
+            if batch[0].get("exits"):
+                raise SystemExit(batch)
+            raise ValueError(f"bad row {{batch[0]}}") from exc
+"""
+
+
+@pytest.mark.parametrize("how", ["", "async "])
+def test_what_an_exception_says_of_redacted_fields_leaves_no_worker(gateway: Running, tmp_path: Path, how: str) -> None:
+    bundle = str(make_bundle(tmp_path, source=QUOTES.format(how=how), sample=None))
+    gateway.client.register(bundle, name="quotes", config=ModelConfig(redact=["password"]))
+    for exits in (False, True):
+        said = {"a": 1, "exits": exits, "Password": ["hunter2", {"pin": 4711}]}
+        reply = gateway.predict(said, "quotes")
+        assert reply.status == 500
+        [failure, *_] = gateway.client.failures("quotes")
+        assert "'a': 1" in failure.error.message
+        assert "'Password': ['REDACTED', {'REDACTED': REDACTED}]" in failure.error.message
+        assert failure.error.where.startswith("handler.py, line ")
+        assert any("raise " in line for line in failure.error.traceback), "the source is code, no data"
+        shown = failures(Served(gateway.client, "quotes"))
+        told = until(lambda: [event for event in gateway.client.logs("quotes") if event.error is not None], "the event")
+        for text in map(str, [reply.body, repr(shown), repr(shown[0]), shown[0]._repr_html_(), told, failure]):
+            assert "REDACTED" in text
+            assert "hunter2" not in text
+            assert "4711" not in text
+    gateway.client.unregister("quotes")
 
 
 def test_only_who_may_manage_may_read_them(gateway: Running) -> None:

@@ -47,6 +47,20 @@ class Obedient:
         return [os.getpid() for _ in outputs]
 """
 
+TOLD = """
+import torch
+from torch.profiler import ProfilerActivity, tensorboard_trace_handler
+
+
+class Obedient:
+    def __init__(self):
+        self.profiler_args = {args}
+
+    def handle(self, data, context):
+        return torch.zeros(len(data)).tolist()
+"""
+"""As TorchServe's handlers are."""
+
 PLAIN = """
 import asyncio
 import os
@@ -260,14 +274,35 @@ def test_a_worker_that_dies_takes_its_profile_along_and_nothing_else(gateway: Ru
 
 def test_torchserves_switch_profiles_what_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENABLE_TORCH_PROFILER", "TRUE")
+    told = "{'activities': [ProfilerActivity.CPU, ProfilerActivity.CUDA], 'profile_memory': True, 'on_trace_ready': "
+    told += f"tensorboard_trace_handler({str(tmp_path / 'tb')!r})}}"
     with running() as gateway:
-        gateway.client.register(str(make_bundle(tmp_path, source=MODEL, sample=None)), name="m")
+        gateway.client.register(str(make_bundle(tmp_path / "m", source=MODEL, sample=None)), name="m")
+        gateway.client.register(
+            str(make_bundle(tmp_path / "t", source=TOLD.format(args=told), sample=None)), name="told"
+        )
+        bad = TOLD.format(args="{'schedule': None}")
+        gateway.client.register(str(make_bundle(tmp_path / "b", source=bad, sample=None)), name="bad")
+        with traffic(gateway, "told", clients=1):
+            until(lambda: gateway.client.profiles("told"), "it is profiled as its handler says", 60)
+        status = gateway.client.profiles("told")[-1]
+        assert status.note == "with the handler's profiler_args: activities, profile_memory, on_trace_ready"
+        [file, *_] = (tmp_path / "tb").iterdir()
+        names = [event["name"] for event in json.loads(file.read_bytes())["traceEvents"]]
+        assert "[memory]" in names
+        assert "aten::zeros" in names
         with traffic(gateway, "m", clients=1):
             until(lambda: len(gateway.client.profiles("m")) >= 2, "one after the other", 60)
         newest = gateway.client.profiles("m")[0]
         assert newest.has_trace
         assert newest.batches == 10
         until(lambda: any("Self CPU" in event.text for event in gateway.client.logs("m")), "the table is in the log")
+        [failed] = gateway.client.profiles("bad")
+        assert failed.error.startswith("Obedient.profiler_args: schedule cannot be used")
+        assert gateway.predict([1], "bad").status == 200
+        assert sum("schedule" in event.text for event in gateway.client.logs("bad")) == 1, (
+            "not one line each half second"
+        )
 
 
 def test_gateway_and_workers_are_sampled_from_outside(gateway: Running) -> None:

@@ -35,7 +35,7 @@ PURE = [
     "gateway/pool/floorplan.py",
     "gateway/pool/placement.py",
     "gateway/lifecycle.py",
-    "gateway/redaction.py",
+    "redaction.py",
     "wire/**/*.py",
 ]
 IMPURE = {

@@ -372,6 +372,7 @@ class Worker:
             cores=list(self.plan.cores),
             device=spec.config.device,
             isolate=spec.config.isolate == "on",
+            redact=spec.config.redact,
             compare=self.id == 0 and self.restarts == 0 and spec.config.proof == "on",  # the first of a version
         )
         hello = Frame(Kind.HELLO, meta=encode_meta(Hello([VERSION], "nbserve-gateway", os.getpid())))

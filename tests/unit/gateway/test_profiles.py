@@ -9,7 +9,8 @@ import pytest
 
 from nbserve.errors import BadRequest, NotFound, Unavailable
 from nbserve.gateway import profiles
-from nbserve.gateway.profiles import is_profiling_asked
+from nbserve.gateway.profile_always import is_due, is_profiling_asked
+from nbserve.wire.profile import ProfileState, ProfileStatus
 
 
 def worker(number: int, state: str = "READY", batches: int = 0, can_profile: bool = True) -> Any:
@@ -48,3 +49,31 @@ def test_nobody_ready_is_said() -> None:
 def test_torchserves_switch(value: str, asked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENABLE_TORCH_PROFILER", value)
     assert is_profiling_asked() is asked
+
+
+@pytest.mark.parametrize(
+    ("state", "ended_s_ago", "due"),
+    [
+        ("done", 0.0, True),
+        ("running", 0.0, False),
+        ("running", 999.0, False),
+        ("failed", 59, False),
+        ("failed", 60, True),
+    ],
+)
+def test_one_follows_the_other_but_a_failure_is_not_repeated_at_once(
+    state: ProfileState, ended_s_ago: float, due: bool
+) -> None:
+    status = ProfileStatus(
+        id="1",
+        name="m",
+        version="1",
+        worker=0,
+        state=state,
+        batches=0,
+        asked_batches=10,
+        seconds=1.0,
+        asked_seconds=9.0,
+    )
+    assert is_due((status, ended_s_ago)) is due
+    assert is_due(None)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from nbserve.errors import BadRequest, Conflict, NotFound, UsageError
 from nbserve.gateway import recorder as recorder_module
 from nbserve.gateway.recorder import OVERHEAD_BYTES, Recorder, Recording, pieces
-from nbserve.gateway.redaction import redacted
+from nbserve.redaction import redacted
 from nbserve.wire.recording import RecordedRequest, RecordingHeader, RecordRequest, read_recording
 
 JSON = "application/json"

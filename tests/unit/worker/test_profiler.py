@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
+from torch.profiler import ProfilerActivity
 
+from nbserve.errors import MeasureError
 from nbserve.pipeline import Item
 from nbserve.wire.frames import Frame, Kind, decode_meta
 from nbserve.wire.profile import Profile, Profiled
 from nbserve.worker.profiler import Profiler
+from nbserve.worker.profiler_args import _OTHERS, _SWITCHES, arguments_of
 
 
 class Bench:
     """What the loop does around a profiler."""
 
-    def __init__(self, tmp_path: Path, **asked: Any) -> None:
+    def __init__(self, tmp_path: Path, handler: Any = None, **asked: Any) -> None:
         self.frames: list[Frame] = []
         self.over = 0
         self.ended = asyncio.Event()
@@ -28,6 +33,7 @@ class Bench:
         self.file = tmp_path / "t.json.gz"
         self.profiler = Profiler(
             Profile("p", str(self.file), **asked),
+            handler=handler,
             device="cpu",
             loop=asyncio.get_running_loop(),
             send=self.frames.append,
@@ -55,6 +61,13 @@ class Bench:
             if stage == "inference":
                 work()
         self.profiler.end(number, [b"answer"])
+
+
+class Told:
+    """A handler as TorchServe's are."""
+
+    def __init__(self, **profiler_args: Any) -> None:
+        self.profiler_args = profiler_args
 
 
 def events(file: Path) -> list[str]:
@@ -201,5 +214,104 @@ def test_a_coroutines_batch_that_is_cut_off_leaves_no_open_range(tmp_path: Path)
         with torch.profiler.profile() as after:
             torch.ones(1)
         assert not {"inference", "encode"} & {event.name for event in after.events() or []}
+
+    played(play)
+
+
+# --- profiler_args, as TorchServe's handlers have them ---
+
+CPU = ProfilerActivity.CPU
+THERE = [CPU, ProfilerActivity.CUDA]
+
+
+def keywords(asked: Profile, **profiler_args: Any) -> dict[str, Any]:
+    """What is on, and the activities."""
+    found = arguments_of(asked, Told(**profiler_args), THERE, CPU).keywords
+    return {name: value for name, value in found.items() if value}
+
+
+def test_what_a_handler_says_is_added_to_what_is_asked_for() -> None:
+    assert keywords(Profile("p")) == {"activities": THERE}
+    asked = keywords(Profile("p", shapes=True), with_flops=True, record_shapes=False, activities=[CPU])
+    assert asked == {"record_shapes": True, "with_flops": True, "activities": [CPU]}
+    assert arguments_of(Profile("p"), object(), [CPU], CPU).given == (), "any other handler"
+    no_gpu = arguments_of(Profile("p"), Told(activities=THERE), [CPU], CPU)
+    assert no_gpu.keywords["activities"] == [CPU], "TorchServe's own default names a GPU, whether there is one or not"
+
+
+def test_with_torchserves_switch_a_handler_that_says_anything_says_all() -> None:
+    always = Profile("p", shapes=True, log_table=True)
+    assert keywords(always) == {"record_shapes": True, "activities": THERE}
+    assert keywords(always, profile_memory=True) == {"profile_memory": True, "activities": THERE}
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"schedule": print}, "Told.profiler_args: schedule cannot be used: nbserve begins and ends a profile"),
+        ({"use_cuda": True}, "use_cuda cannot be used: torch has replaced it by activities"),
+        ({"shapes": True}, "shapes cannot be used: torch.profiler.profile has no such argument"),
+        ({"record_shapes": "yes"}, "record_shapes must be True or False, not 'yes'"),
+        ({"on_trace_ready": "folder"}, "on_trace_ready must be a function"),
+        ({"activities": ["cpu"]}, "activities must be a list of torch.profiler.ProfilerActivity"),
+        ({"activities": [ProfilerActivity.CUDA]}, "activities must have ProfilerActivity.CPU"),
+    ],
+)
+def test_what_cannot_be_is_named_and_the_reason(tmp_path: Path, given: dict[str, Any], told: str) -> None:
+    def play() -> None:
+        bench = Bench(tmp_path, handler=Told(**given))
+        bench.profiler.start()
+        assert told in bench.result.error
+        assert "MeasureError" not in bench.result.error
+        bench.batch(1)
+        assert bench.stages == ["decode", "inference", "encode"], "it is served all the same"
+
+    played(play)
+    torchs = set(inspect.signature(torch.profiler.profile).parameters)
+    assert torchs <= {*_OTHERS, *_SWITCHES, "activities", "on_trace_ready"}, "each is taken, or refused for a reason"
+
+
+def test_args_that_are_no_dict() -> None:
+    handler = Told()
+    handler.profiler_args = ["record_shapes"]  # type: ignore[assignment]
+    with pytest.raises(MeasureError, match="is a list, and must be a dict"):
+        arguments_of(Profile("p"), handler, THERE, CPU)
+
+
+def test_tensorboards_trace_handler_gets_the_trace_and_so_do_we(tmp_path: Path) -> None:
+    tables: list[str] = []
+
+    def both(recorder: torch.profiler.profile) -> None:
+        torch.profiler.tensorboard_trace_handler(str(tmp_path / "plain"))(recorder)
+        torch.profiler.tensorboard_trace_handler(str(tmp_path / "packed"), use_gzip=True)(recorder)
+        tables.append(recorder.key_averages().table(row_limit=3))
+
+    def play() -> None:
+        bench = Bench(tmp_path, handler=Told(on_trace_ready=both, record_shapes=True), batches=2)
+        bench.profiler.start()
+        for number in (1, 2, 3):
+            bench.batch(number)
+        assert bench.result.note == "with the handler's profiler_args: on_trace_ready, record_shapes"
+        ours = json.loads(gzip.decompress(bench.file.read_bytes()))
+        assert any("Input Dims" in event.get("args", {}) for event in ours["traceEvents"])
+        [plain], [packed] = (list((tmp_path / name).iterdir()) for name in ("plain", "packed"))
+        assert json.loads(plain.read_text()) == ours == json.loads(gzip.decompress(packed.read_bytes()))
+        assert len(tables) == 1, "once a profile: the batch to warm up is none"
+
+    played(play)
+
+
+def test_a_trace_handler_that_fails_costs_its_own_file_only(tmp_path: Path) -> None:
+    def fails(recorder: object) -> None:
+        raise PermissionError("not there")
+
+    def play() -> None:
+        bench = Bench(tmp_path, handler=Told(on_trace_ready=fails), batches=1)
+        bench.profiler.start()
+        bench.batch(1)
+        bench.batch(2)
+        assert bench.result.note.endswith("its on_trace_ready failed: PermissionError: not there")
+        assert bench.result.error == ""
+        assert bench.file.exists()
 
     played(play)
