@@ -14,7 +14,6 @@ import os
 import socket
 import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -42,10 +41,6 @@ __all__ = ["WorkerLoop"]
 
 log = logging.getLogger("nbserve.worker")
 
-PATIENCE_S = 0.001
-"""Frames that follow one another within this time are waited for in the read itself, not in the kernel's loop."""
-TURN_S = 0.005
-"""So long, and a batch, before the loop gets its turn: a console, a timer."""
 DEVICE_LOST_EXIT_CODE = 70
 """EX_SOFTWARE of sysexits.h."""
 
@@ -55,7 +50,7 @@ class WorkerLoop:
 
     def __init__(self, sock: socket.socket, page: StatusPage, app: Any, last_words_fd: int) -> None:
         self._arena = ArenaView(page.fd)
-        self._stream = DataStream(sock, self._arena, patience_s=PATIENCE_S)
+        self._stream = DataStream(sock, self._arena)
         self._page = page
         self._app = app
         self._last_words_fd = last_words_fd
@@ -69,7 +64,6 @@ class WorkerLoop:
         self._tasks: dict[int, asyncio.Task[None]] = {}  # of coroutine handlers, by batch
         self._turn = asyncio.Lock()  # one batch after the other, in the order in which they came
         self._drains = self._has_left = False
-        self._last_s = 0.0  # when the last frame was done with
         self._print_header = {
             "msg_type": "nbserve_batch",
             "session": app.session.session,
@@ -108,26 +102,16 @@ class WorkerLoop:
     # -- frames in ---------------------------------------------------------------------------------------------------
 
     def _on_readable(self) -> None:
-        """One frame; and, where they come closely, those that follow, for as long as a turn lasts."""
         if self._has_left:
             return
-        began_s = time.monotonic()
-        comes_closely = began_s - self._last_s < PATIENCE_S
         try:
-            frame: Frame | None = self._stream.read()
-            while frame is not None:
-                handle = self._handlers.get(frame.kind)
-                if handle is None:
-                    raise WireError(f"unexpected {frame.kind.name} frame from the gateway")
-                handle(frame)
-                del frame
-                self._release()
-                now_s = self._last_s = time.monotonic()
-                if not comes_closely or now_s - began_s > TURN_S or self._tasks or self._has_left:
-                    break
-                frame = self._stream.poll()
-            else:
-                self._last_s = 0.0  # they come less closely now
+            frame = self._stream.read()
+            handle = self._handlers.get(frame.kind)
+            if handle is None:
+                raise WireError(f"unexpected {frame.kind.name} frame from the gateway")
+            handle(frame)
+            del frame
+            self._release()
             if self._stream.holds_frame:  # by way of the loop: a console must get its turn
                 assert self._loop is not None
                 self._loop.call_soon(self._on_readable)
