@@ -50,6 +50,11 @@ class CostModel:
         """The fit; None before the first batch. At most REFIT_EVERY batches old, or REFIT_EVERY_S."""
         return self._cost
 
+    @property
+    def points(self) -> list[tuple[int, float]]:
+        """The median of each class of batch sizes: size, seconds."""
+        return [(round(size), seconds) for size, seconds in map(_middle, self._classes.values())]
+
     def observe(self, batch_size: int, seconds: float) -> None:
         """Take in one batch, from its dispatch to its answer."""
         seen = self._classes.setdefault(_size_class(batch_size), deque(maxlen=KEPT_PER_CLASS))

@@ -190,7 +190,7 @@ class Registry:
         if mode == "stop-first" and old is not None:
             await self._stop_first(new, old, plans)
         else:
-            await new.load(plans[:1] if mode == "rolling" else plans)
+            await new.load(plans[:1] if mode == "rolling" else plans, old)
         self._serve(new, default=old is not None or new.name not in self._defaults)
         if old is not None:
             replaced = Replaced(old.version, old.bundle.path, old.config)
@@ -222,7 +222,7 @@ class Registry:
             old.move("make_room")
         try:
             await old.unload(self._grace_s, f"{old.name} is being replaced")
-            await new.load(plans)
+            await new.load(plans, old)
         except BaseException:
             if serves:
                 await to_the_end(self._bring_back(old))

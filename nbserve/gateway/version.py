@@ -30,6 +30,7 @@ from nbserve.gateway.pool.memory import Usage
 from nbserve.gateway.pool.placement import WorkerPlan
 from nbserve.gateway.pool.supervisor import Pool, Worker
 from nbserve.gateway.pool.zygote import Zygotes
+from nbserve.gateway.sweep import Known, Observation, Subject, between, fits, is_alike, next_size
 from nbserve.wire.frames import Buffer, Flag
 from nbserve.wire.management import Event, ModelStatus, VersionState
 from nbserve.wire.messages import WARMUP_REQUEST, AnswerItem, AnswerMeta, RequestItem
@@ -38,8 +39,6 @@ __all__ = ["ModelVersion", "Surroundings", "Watch"]
 
 LOOK_EVERY_S = 5.0
 """At most so often workers are looked at for writes to their weights: some 20 ms of a core for each."""
-SWEEP_BUDGET_S = 0.25
-"""Time for warm-up batches beyond the first; the sweep ends at the size that would not fit into it."""
 
 
 class Surroundings(NamedTuple):
@@ -92,6 +91,7 @@ class ModelVersion:
         self._looked_s = -LOOK_EVERY_S
         self._measured: tuple[float, dict[int, Usage | None]] = (-math.inf, {})
         self._cost_model = CostModel()
+        self._largest_swept = 0
         self.batcher = self._new_batcher()
 
     @property
@@ -108,11 +108,15 @@ class ModelVersion:
         """Name and version, as placement and paths have them."""
         return f"{self.name}/{self.version}"
 
-    async def load(self, plans: Sequence[WorkerPlan]) -> None:
-        """Start workers by these plans, prove and warm them. Raises LoadError or ProofError; nothing is left then."""
+    async def load(self, plans: Sequence[WorkerPlan], replaced: ModelVersion | None = None) -> None:
+        """Start workers by these plans, prove and warm them. Raises LoadError or ProofError; nothing is left then.
+
+        replaced: the version that it follows, whose cost may still hold.
+        """
         began_s = time.monotonic()
         self.error = None
         self.batcher = self._new_batcher()
+        known = replaced._known_for(self, plans) if replaced is not None else None  # it may be gone by then
         self._listener = _WarmFirst(self)
         self.pool = Pool(
             bundle_path=self.bundle.path,
@@ -130,7 +134,7 @@ class ModelVersion:
             for worker in self.pool.workers:
                 worker.is_warm = True  # the sweep below sees to these
             self._note_stages(self.pool.workers[0], time.monotonic() - began_s)
-            await self._prove_and_warm(self.pool.workers)
+            await self._prove_and_warm(self.pool.workers, known)
         except BaseException:
             await to_the_end(self.unload(0.0, f"{self.name} version {self.version} was not loaded"))
             raise
@@ -152,29 +156,42 @@ class ModelVersion:
 
     # -- warm-up and proof -------------------------------------------------------------------------------------------
 
-    async def _prove_and_warm(self, workers: Sequence[Worker]) -> None:
+    def _known_for(self, new: ModelVersion, plans: Sequence[WorkerPlan]) -> Known | None:
+        """What this version's batches say of one that follows it; None = nothing."""
+        cost, workers = self._cost_model.cost, self._workers
+        if cost is None or not workers or not self._largest_swept:
+            return None
+        one, other = (
+            Subject(version.bundle.manifest.files, version.config, plan.threads)
+            for version, plan in ((self, workers[0].plan), (new, plans[0]))
+        )
+        return Known(cost, self._cost_model.points, self._largest_swept) if is_alike(one, other) else None
+
+    async def _prove_and_warm(self, workers: Sequence[Worker], known: Known | None) -> None:
         sample = self.bundle.sample
         if sample is None:
             return
         first, others = workers[0], workers[1:]
         with _Timed(self.stages_s, "proof"):
             self.emit("stage", stage="proof")
-            await self._prove(first, sample)
+            proof_s = await self._prove(first, sample)
         with _Timed(self.stages_s, "warmup"):
             self.emit("stage", stage="warmup")
-            observations = await self._sweep(first, sample)
-            self._cost_model.seed(observations)
-            largest = max((size for size, _ in observations), default=1)
+            # its first answer is no measure, unless it took no longer than was to be expected
+            seen = [(1, proof_s)] if known is not None and fits(known.cost, 1, proof_s) else []
+            observations = await self._sweep(first, sample, seen, known)
+            self._cost_model.seed([*between(observations, known), *observations])
+            self._largest_swept = largest = max(size for size, _ in observations)
             await asyncio.gather(*(self._warm(worker, sample, largest) for worker in others))
 
-    async def _prove(self, worker: Worker, sample: Sample) -> None:
-        """The first answer of the first worker must be the notebook's."""
+    async def _prove(self, worker: Worker, sample: Sample) -> float:
+        """The first answer of the first worker must be the notebook's -> seconds that it took."""
         probe = await self._probe(worker, sample, 1, Flag.WARMUP | Flag.SEEDED)
         answer = probe.meta.items[0]
         if answer.error is not None:
             raise _sample_failed(answer)
         if self.config.proof == "off":
-            return
+            return probe.seconds
         difference = await asyncio.to_thread(compare, sample, answer.content_type, bytes(probe.bodies[0]))
         self.proof = {"checked": True, "max_difference": difference.max_difference}
         if not difference.equal:
@@ -187,21 +204,20 @@ class ModelVersion:
                 details={"path": difference.path},
             )
             raise ProofError(info.message, info=info)
+        return probe.seconds
 
-    async def _sweep(self, worker: Worker, sample: Sample) -> list[tuple[int, float]]:
-        """Batches of 1, 2, 4, ... copies of the sample -> (size, seconds) of each."""
-        observations: list[tuple[int, float]] = []
-        spent_s, size = 0.0, 1
-        while True:
+    async def _sweep(
+        self, worker: Worker, sample: Sample, seen: Sequence[Observation], known: Known | None
+    ) -> list[Observation]:
+        """Batches of copies of the sample, after these -> size and seconds of each."""
+        observations = list(seen)
+        while (size := next_size(observations, self.config.max_batch_size, known)) is not None:
             probe = await self._probe(worker, sample, size, Flag.WARMUP)
             error = next((item.error for item in probe.meta.items if item.error is not None), None)
             if error is not None:
                 raise _failed_when_warmed(error, size)
             observations.append((size, probe.seconds))
-            spent_s += probe.seconds if size > 1 else 0.0
-            if size == self.config.max_batch_size or spent_s + 2 * probe.seconds > SWEEP_BUDGET_S:
-                return observations
-            size = min(2 * size, self.config.max_batch_size)
+        return observations
 
     async def _warm(self, worker: Worker, sample: Sample, largest: int) -> None:
         await self._probe(worker, sample, 1, Flag.WARMUP)

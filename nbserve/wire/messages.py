@@ -59,6 +59,8 @@ class Load(msgspec.Struct):
     """Compare the values that it rebuilds with what they were in the notebook."""
     redact: list[str] = msgspec.field(default_factory=list)
     """Fields of bodies whose values must stand in no error."""
+    env: dict[str, str | None] = msgspec.field(default_factory=dict)
+    """Variables to set first, with None to remove: what was not known when the process began."""
 
 
 class Place(msgspec.Struct):

@@ -7,11 +7,13 @@ and worker/zygote.py.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from nbserve.errors import WireError
 
-__all__ = ["Exited", "Fork", "Forked", "Message", "Preload", "Preloaded", "Refused", "decode", "encode"]
+__all__ = ["Exited", "Fork", "Forked", "Message", "Preload", "Preloaded", "Refused", "changes", "decode", "encode"]
 
 
 class Preload(msgspec.Struct, tag=True):
@@ -65,6 +67,12 @@ class Refused(msgspec.Struct, tag=True):
 
 Message = Preload | Preloaded | Fork | Forked | Exited | Refused
 _decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
+
+
+def changes(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, str | None]:
+    """What to set, and with None to remove, in one environment so that it becomes the other."""
+    new: dict[str, str | None] = {name: value for name, value in after.items() if before.get(name) != value}
+    return new | dict.fromkeys(before.keys() - after.keys())
 
 
 def encode(message: Message) -> bytes:

@@ -6,11 +6,12 @@ Called by worker/loop.py on a LOAD frame. Stages are reported as they begin, so 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import random
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from nbserve.bundle import Bundle
@@ -22,7 +23,7 @@ from nbserve.wire.messages import Load, Ready
 from nbserve.worker.device import device_memory
 from nbserve.worker.drift import Drift
 
-__all__ = ["Session", "move_threads", "seed_everything", "set_threads"]
+__all__ = ["Session", "move_threads", "seed_everything", "set_environment", "set_threads"]
 
 
 class Session:
@@ -43,6 +44,8 @@ class Session:
         """Import the handler, read its values, run its `initialize`; a coroutine of that is returned to be awaited."""
         load = self._load
         self._enter("import")
+        set_environment(load.env)
+        move_threads(load.cores)
         set_threads(load.threads)
         loaded = self.bundle.load(on_stage=self._enter, device=expected_device(load.device))
         if load.compare:
@@ -101,6 +104,16 @@ class Session:
         if sample is None:
             return None
         return shape_of(decode_row(sample.content_type, sample.body).payload)
+
+
+def set_environment(changes: Mapping[str, str | None]) -> None:
+    """Set these variables; None = not there. What was written since the process began is found by imports."""
+    for name, value in changes.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    importlib.invalidate_caches()
 
 
 def set_threads(threads: int) -> None:

@@ -255,23 +255,18 @@ def _become_worker(job: Job) -> None:
         os.setsid()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     _take_stdio(job.log_fd)
-    for name, value in job.fork.env.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value
-    os.environ["NBSERVE_DATA_FD"] = str(job.data_fd)
-    os.environ["NBSERVE_STATUS_FD"] = str(job.status_fd)
-    os.environ["NBSERVE_GATEWAY_FD"] = str(job.gateway_fd)
     os.chdir(job.fork.cwd)
     if not sys.flags.safe_path:
         sys.path.insert(0, os.getcwd())
-    importlib.invalidate_caches()
     gc.enable()
 
     from nbserve.worker import __main__ as worker
-    from nbserve.worker.session import seed_everything
+    from nbserve.worker.session import seed_everything, set_environment
 
+    set_environment(job.fork.env)
+    os.environ["NBSERVE_DATA_FD"] = str(job.data_fd)
+    os.environ["NBSERVE_STATUS_FD"] = str(job.status_fd)
+    os.environ["NBSERVE_GATEWAY_FD"] = str(job.gateway_fd)
     seed_everything(None)  # or all children would draw the same numbers
     sys.argv = [str(worker.__file__), *job.fork.args]
     sys.orig_argv = [sys.executable, "-m", "nbserve.worker", *job.fork.args]

@@ -21,11 +21,13 @@ from nbserve.bundle import Bundle
 from nbserve.config import ModelConfig
 from nbserve.errors import LoadError
 from nbserve.gateway.pool import provisioner as provisioner_module
+from nbserve.gateway.pool import standby as standby_module
 from nbserve.gateway.pool import zygote as zygote_module
 from nbserve.gateway.pool.kernel import environment, zygote_environment
 from nbserve.gateway.pool.placement import Demand, WorkerPlan, plan
 from nbserve.gateway.pool.provisioner import KERNEL, MemoryKernelSpecs, NbserveProvisioner, Start
 from nbserve.gateway.pool.spare import Spare
+from nbserve.gateway.pool.standby import Standby
 from nbserve.gateway.pool.supervisor import Pool, Worker
 from nbserve.gateway.pool.topology import read_topology
 from nbserve.gateway.pool.zygote import Zygote, Zygotes
@@ -132,7 +134,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def only(zygotes: Zygotes) -> Zygote:
-    (one,) = zygotes._zygotes.values()
+    ((one, _),) = zygotes._leases.values()
     return one
 
 
@@ -470,6 +472,143 @@ def test_own_modules_are_never_preloaded(
     assert "not local_tools:double: not of a distribution that the bundle names" in caplog.text
 
 
+# -- a worker that waits -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next one is started without a pause."""
+    monkeypatch.setattr(standby_module, "WARM_UP_AFTER_S", 0.0)
+
+
+def standby_of(zygotes: Zygotes) -> Standby:
+    ((_, standby),) = zygotes._leases.values()
+    return standby
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_forked_worker_that_dies_is_followed_by_the_one_that_waits(
+    make_bundle: Any, runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which is then all that a worker forked for its place is: cores, threads, environment, log, exit status."""
+    monkeypatch.chdir(tmp_path)
+
+    async def main() -> None:
+        settings: dict[str, Any] = {"start": "fork", "env": {"MINE": "x"}, "threads": 2}
+        async with (
+            zygotes_in(runtime) as zygotes,
+            pool_of(make_bundle(LOOK), runtime, zygotes, **settings) as (pool, listener),
+        ):
+            (worker,) = pool.workers
+            standby = standby_of(zygotes)
+            looks = [await ask(worker, listener, "look")]
+            for batch_id in (2, 4):
+                await until(lambda: standby.pid is not None)
+                waiting = standby.pid
+                assert waiting != worker.pid
+                assert psutil.Process(waiting).ppid() == only(zygotes).pid
+                send(worker, batch_id, "kill")
+                _, info = await listener.next("lost")
+                assert info.details["exit_code"] == -signal.SIGKILL
+                await until(lambda: worker.state == "READY")
+                assert worker.pid == waiting
+                assert worker.status().start == "forked"
+                looks.append(await ask(worker, listener, "look", batch_id + 1))
+                assert looks[-1]["pid"] == waiting
+            first, *others = looks
+            for look in others:
+                for name in (
+                    "environment",
+                    "cwd",
+                    "path",
+                    "argv",
+                    "signals",
+                    "cores",
+                    "threads",
+                    "session",
+                    "oom",
+                    "blas",
+                ):
+                    assert look[name] == first[name], name
+                assert other_than_sockets(look["fds"]) == other_than_sockets(first["fds"])
+                assert str(worker._log_path) in look["fds"].values()
+            assert first["environment"]["OMP_NUM_THREADS"] == "2"
+            assert len({number for look in looks for number in look["random"]}) == 6
+
+    asyncio.run(main())
+
+
+@pytest.mark.usefixtures("at_once")
+def test_one_that_died_while_it_waited_is_not_waited_for(make_bundle: Any, runtime: Path) -> None:
+    async def main() -> None:
+        async with (
+            zygotes_in(runtime) as zygotes,
+            pool_of(make_bundle(LOOK), runtime, zygotes, start="fork") as (pool, listener),
+        ):
+            (worker,) = pool.workers
+            standby = standby_of(zygotes)
+            await until(lambda: standby.pid is not None)
+            dead = psutil.Process(standby.pid)
+            dead.kill()
+            await until(lambda: not dead.is_running())
+            send(worker, 1, "kill")
+            await listener.next("lost")
+            await until(lambda: worker.state == "READY")
+            assert worker.pid != dead.pid
+            assert (await ask(worker, listener, "look", 2))["pid"] == worker.pid
+
+    asyncio.run(main())
+
+
+@pytest.mark.usefixtures("at_once")
+def test_it_is_the_second_worker_and_not_kept_beside_many(make_bundle: Any, runtime: Path) -> None:
+    async def main() -> None:
+        async with (
+            zygotes_in(runtime) as zygotes,
+            pool_of(make_bundle(LOOK), runtime, zygotes, start="fork") as (pool, listener),
+        ):
+            standby = standby_of(zygotes)
+            await until(lambda: standby.pid is not None)
+            waiting = standby.pid
+            await pool.scale(plan(read_topology(), [Demand("m", 2)])["m"])
+            assert pool.workers[1].pid == waiting
+            assert (await ask(pool.workers[1], listener, "look"))["pid"] == waiting
+            await until(lambda: standby.pid is not None)
+            waiting = psutil.Process(standby.pid)
+            standby.keep(3)
+            await until(lambda: standby.pid is None and not waiting.is_running())
+            await pool.scale(plan(read_topology(), [Demand("m", 3)])["m"])
+            await until(lambda: standby._task is not None and standby._task.done())
+            assert standby.pid is None
+            assert len(psutil.Process(only(zygotes).pid).children()) == 3
+
+    asyncio.run(main())
+
+
+@pytest.mark.usefixtures("at_once")
+def test_the_next_version_begins_with_the_one_that_waits(make_bundle: Any, runtime: Path) -> None:
+    """Another handler, the same requirements: one zygote for both."""
+    source = "class H:\n    def inference(self, batch):\n        return [VERSION for _ in batch]\n"
+
+    async def main() -> None:
+        bundle, edited = (make_bundle(source.replace("VERSION", version)) for version in "12")
+        async with (
+            zygotes_in(runtime) as zygotes,
+            pool_of(bundle, runtime, zygotes, start="fork") as (pool, one),
+        ):
+            standby = standby_of(zygotes)
+            await until(lambda: standby.pid is not None)
+            waiting = standby.pid
+            async with pool_of(edited, runtime, zygotes, start="fork") as (following, two):
+                assert following.workers[0].pid == waiting
+                assert await ask(following.workers[0], two, 0) == 2
+                assert await ask(pool.workers[0], one, 0) == 1
+        left = [path.name for path in runtime.iterdir() if path.name.startswith(("w", "standby"))]
+        assert left == [], "sockets, connection files or logs of the one that waited are left"
+
+    asyncio.run(main())
+
+
 # -- a warm spare ------------------------------------------------------------------------------------------------------
 
 
@@ -548,7 +687,7 @@ def test_stock_jupyter_client_adopts_forked_kernels(make_bundle: Any, runtime: P
         config = ModelConfig()
         env = environment(WorkerPlan((0,), 1, 0), config, runtime)
         async with zygotes_in(runtime) as zygotes:
-            zygote = zygotes.lease("m", Bundle.open(make_bundle(PLAIN)), zygote_environment(config, runtime))
+            zygote, _ = zygotes.lease("m", Bundle.open(make_bundle(PLAIN)), zygote_environment(config, runtime))
             manager = AsyncKernelManager(
                 kernel_name=KERNEL,
                 kernel_spec_manager=MemoryKernelSpecs(),

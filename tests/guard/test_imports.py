@@ -32,6 +32,7 @@ PURE = [
     "doctor/surroundings.py",
     "gateway/policy.py",
     "gateway/cost.py",
+    "gateway/sweep.py",
     "gateway/pool/floorplan.py",
     "gateway/pool/placement.py",
     "gateway/lifecycle.py",

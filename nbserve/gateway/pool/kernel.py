@@ -48,11 +48,15 @@ class WorkerKernel:
         self.prints_on = asyncio.Event()
         """Set once its prints arrive: what is printed before is lost."""
         self.pid: int | None = None
+        self.env: dict[str, str] = {}
+        """What it was started with."""
+        self._log_path = Path()
         self.started = ""
         """How: "forked", "spawned", or "spawned: REASON"."""
 
     async def start(self, env: dict[str, str], log_path: Path, start: Start) -> None:
         """Launch the process; what it writes outside Jupyter goes to the log. Raises what the launch does."""
+        self.env, self._log_path = env, log_path
         manager, output = await asyncio.to_thread(self._prepare, log_path)
         self._manager = manager
         with output:
@@ -79,6 +83,26 @@ class WorkerKernel:
         manager.transport_encryption = "disabled"
         manager.write_connection_file()
         return manager, log_path.open("wb")
+
+    async def is_running(self) -> bool:
+        """Whether its process is there."""
+        provisioner = self._manager.provisioner if self._manager is not None else None
+        return provisioner is not None and await provisioner.poll() is None
+
+    def hand_over(self, log_path: Path, on_print: Callable[[Printed], None]) -> None:
+        """One that was started for whoever comes is a worker's from now on: its log has this name."""
+        self._log_path.replace(log_path)
+        self._on_print = on_print
+
+    async def discard(self) -> None:
+        """End one that nobody has connected to, and leave nothing."""
+        if self._channel is not None:
+            self._channel.sock.close()
+        self.kill()
+        await self.reap()
+        await self.close()
+        with contextlib.suppress(FileNotFoundError):
+            self._log_path.unlink()
 
     def follow_prints(self) -> None:
         """From now on, which is once it has said HELLO: zmq tries a socket that is not bound yet again after 0.1 s."""

@@ -12,16 +12,18 @@ import os
 import socket
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.launcher import launch_kernel
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
 from nbserve.gateway.pool.forked import CannotFork
-from nbserve.gateway.pool.spare import Spare
-from nbserve.gateway.pool.zygote import Zygote
 from nbserve.wire.statuspage import StatusPage
+
+if TYPE_CHECKING:  # both know, by way of the kernels that they start, this module
+    from nbserve.gateway.pool.spare import Spare
+    from nbserve.gateway.pool.zygote import Zygote
 
 __all__ = ["PROVISIONER", "Channel", "MemoryKernelSpecs", "NbserveProvisioner", "Start"]
 

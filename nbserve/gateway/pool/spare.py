@@ -20,7 +20,7 @@ from nbserve.gateway.pool.forked import CannotFork, ZygoteLink
 from nbserve.gateway.pool.topology import read_memory
 from nbserve.gateway.pool.zygote import start_process
 from nbserve.packets import socket_pair
-from nbserve.wire.zygote import Fork, Preload
+from nbserve.wire.zygote import Fork, Preload, changes
 
 __all__ = ["Spare"]
 
@@ -64,14 +64,13 @@ class Spare:
         fds: log, data stream, status page, pidfd of the gateway.
         """
         process, link = self._process, self._link
-        changes: dict[str, str | None] = {name: value for name, value in env.items() if self._env.get(name) != value}
-        changes |= dict.fromkeys(self._env.keys() - env.keys())
-        if process is None or link is None or any(name.startswith(FIXED_AT_START) for name in changes):
+        own = changes(self._env, env)
+        if process is None or link is None or any(name.startswith(FIXED_AT_START) for name in own):
             return None
         self._process = self._link = None
         try:
             async with asyncio.timeout(ANSWER_WAIT_S):
-                forked = await link.fork(Fork(1, list(args), changes, cwd), fds)
+                forked = await link.fork(Fork(1, list(args), own, cwd), fds)
         except BaseException as exc:  # also where the start is given up: nobody else knows of the process now
             await to_the_end(self._end(process))
             if not isinstance(exc, (CannotFork, TimeoutError)):

@@ -25,7 +25,7 @@ from nbserve.gateway.pool.provisioner import Start
 from nbserve.gateway.pool.spare import Spare
 from nbserve.gateway.pool.topology import read_memory
 from nbserve.gateway.pool.worker import Worker, WorkerSpec
-from nbserve.gateway.pool.zygote import Zygotes, why_spawn
+from nbserve.gateway.pool.zygote import Lease, Zygotes, why_spawn
 from nbserve.wire.frames import Buffer
 from nbserve.wire.management import Event
 from nbserve.wire.messages import AnswerMeta
@@ -82,6 +82,7 @@ class Pool:
         zygotes: Zygotes | None = None,
     ) -> None:
         self._zygotes = zygotes
+        self._lease: Lease | None = None
         self._context = zmq.asyncio.Context()
         self._spec = WorkerSpec(
             bundle_path=bundle_path,
@@ -175,8 +176,8 @@ class Pool:
         if self.state == "STOPPING":
             self._context.destroy(linger=0)
             self._life.move("stopped")
-            if self._zygotes is not None and self._spec.start.zygote is not None:
-                self._zygotes.release(self._spec.start.zygote)
+            if self._zygotes is not None and self._lease is not None:
+                self._zygotes.release(self._lease)
 
     async def _choose_start(self) -> None:
         """Fork or spawn, from now on. Raises LoadError where it was stopped meanwhile."""
@@ -189,13 +190,14 @@ class Pool:
         if self.state != "STARTING":
             raise LoadError("the workers were stopped while they started")
         env = zygote_environment(spec.config, spec.runtime_dir)
-        zygote = None if reason else self._zygotes.lease(spec.name, bundle, env)
+        self._lease = lease = None if reason else self._zygotes.lease(spec.name, bundle, env)
         insist = spec.config.start == "fork"
         patience_s = spec.config.startup_timeout_s if insist else min(spec.config.startup_timeout_s, PRELOAD_WAIT_S)
         log_path = spec.runtime_dir / f"spare-{spec.name}-{spec.version}.log"
         can_be_warm = not insist and sys.platform.startswith("linux") and hasattr(os, "pidfd_open")
         spare = Spare(spec.name, bundle, env, log_path) if can_be_warm else None
-        spec.start = Start(zygote, reason, insist, patience_s, spare)
+        spec.start = Start(lease.zygote if lease else None, reason, insist, patience_s, spare)
+        spec.standby = lease.standby if lease else None
 
     def _add(self, plans: Sequence[WorkerPlan]) -> list[Worker]:
         new = []
@@ -239,6 +241,8 @@ class Pool:
             self._life.move("lost_last")
         elif self.state == "RESTARTING" and alive:
             self._life.move("came_back")
+        if self.state == "SERVING" and self._spec.standby is not None:
+            self._spec.standby.keep(len(self.workers))
         if self.state == "RESTARTING" and all(worker.state == "FAILED" for worker in self.workers):
             self._life.move("gave_up")
             info = next((worker.error for worker in self.workers if worker.error), None)

@@ -33,12 +33,14 @@ from nbserve.gateway.pool.memory import Usage
 from nbserve.gateway.pool.placement import WorkerPlan
 from nbserve.gateway.pool.prints import Printed
 from nbserve.gateway.pool.provisioner import Start
+from nbserve.gateway.pool.standby import Standby
 from nbserve.gateway.pool.stream import FrameStream
 from nbserve.wire.arena import LARGE_BYTES
 from nbserve.wire.frames import VERSION, Buffer, Flag, Frame, Kind, decode_meta, encode_meta, pack
 from nbserve.wire.management import Event, WorkerState, WorkerStatus
 from nbserve.wire.messages import AnswerMeta, DeviceMemory, Hello, Load, Notice, Place, Ready, RequestItem
 from nbserve.wire.profile import Profile, Profiled
+from nbserve.wire.zygote import changes
 
 __all__ = ["Worker", "WorkerOwner", "WorkerSpec"]
 
@@ -79,6 +81,8 @@ class WorkerSpec:
     context: zmq.asyncio.Context
     start: Start = field(default_factory=Start)
     """How workers are started; the supervisor's decision."""
+    standby: Standby | None = None
+    """Holds a kernel that may be the next worker's."""
     notices: list[str] = field(default_factory=list)
     """What its workers found out about the handler, in sentences."""
 
@@ -195,9 +199,11 @@ class Worker:
     async def _spawn(self) -> None:
         spec = self._spec
         try:
-            self._kernel = kernel = WorkerKernel(spec.context, spec.runtime_dir, self._print)
-            env = environment(self.plan, spec.config, spec.runtime_dir)
-            await kernel.start(env, self._log_path, spec.start)
+            if spec.standby is not None:
+                self._kernel = await spec.standby.take(self._log_path, self._print)
+            if (kernel := self._kernel) is None:
+                self._kernel = kernel = WorkerKernel(spec.context, spec.runtime_dir, self._print)
+                await kernel.start(self._env(), self._log_path, spec.start)
             self._note_start(kernel.started)
             stream = FrameStream(self._on_frame, self._on_broken_stream, self._on_stream_closed)
             self._transport = await kernel.connect(stream)
@@ -206,6 +212,9 @@ class Worker:
             await self._close_kernel()
             self._gone.set()
             raise
+
+    def _env(self) -> dict[str, str]:
+        return environment(self.plan, self._spec.config, self._spec.runtime_dir)
 
     def _note_start(self, how: str) -> None:
         """Status shows how it was started; where it could not be forked, that is said once for each reason."""
@@ -370,6 +379,7 @@ class Worker:
             worker=self.id,
             threads=self.plan.threads,
             cores=list(self.plan.cores),
+            env=changes(self._kernel.env, self._env()),
             device=spec.config.device,
             isolate=spec.config.isolate == "on",
             redact=spec.config.redact,

@@ -1,9 +1,9 @@
 """The gateway's side of zygotes: one process per endpoint that has imported what its workers need, and forks them.
 
-`Zygotes` hands them out to pools (supervisor.py); `Zygote.fork` is called by the provisioner. The process itself is
-worker/zygote.py, what is said between the two wire/zygote.py. Where there can be no fork a `CannotFork` says why, and
-the worker is spawned. A forked worker is ready in a fifth of the time of a spawned one, and shares its memory
-(docs/architecture.md has the figures).
+`Zygotes` hands them out to pools (supervisor.py), each with the worker that waits beside it (standby.py); `Zygote.fork`
+is called by the provisioner. The process itself is worker/zygote.py, what is said between the two wire/zygote.py. Where
+there can be no fork a `CannotFork` says why, and the worker is spawned. A forked worker is ready in a fifth of the time
+of a spawned one, and shares its memory (docs/architecture.md has the figures).
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from nbserve.bundle.imports import imported_names
 from nbserve.config import ModelConfig
 from nbserve.gateway.cancellation import to_the_end
 from nbserve.gateway.pool.forked import CannotFork, ForkedProcess, ZygoteLink
+from nbserve.gateway.pool.standby import Standby
 from nbserve.gateway.pool.topology import Memory
 from nbserve.packets import socket_pair
-from nbserve.wire.zygote import Fork, Preload, Preloaded
+from nbserve.wire.zygote import Fork, Preload, Preloaded, changes
 
 __all__ = ["CannotFork", "Zygote", "Zygotes", "start_process", "why_spawn"]
 
@@ -61,42 +62,56 @@ class _Key(NamedTuple):
     environment: tuple[tuple[str, str], ...]
 
 
+class Lease(NamedTuple):
+    """What a pool forks its workers with."""
+
+    zygote: Zygote
+    standby: Standby
+
+
 class Zygotes:
     """All zygotes of a gateway: one per endpoint, shared by its versions while they need the same."""
 
     def __init__(self, runtime_dir: Path) -> None:
         self._runtime_dir = runtime_dir
-        self._zygotes: dict[_Key, Zygote] = {}
+        self._leases: dict[_Key, Lease] = {}
         self._users: dict[_Key, int] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._numbers = itertools.count(1)
 
-    def lease(self, name: str, bundle: Bundle, env: Mapping[str, str]) -> Zygote:
+    def lease(self, name: str, bundle: Bundle, env: Mapping[str, str]) -> Lease:
         """The zygote for workers of this bundle in this environment, started if need be; `release` it afterwards."""
         key = _Key(name, tuple(sorted(bundle.manifest.requirements)), tuple(sorted(env.items())))
         self._users[key] = self._users.get(key, 0) + 1
-        if key not in self._zygotes:
-            log_path = self._runtime_dir / f"zygote-{next(self._numbers)}.log"
-            self._zygotes[key] = zygote = Zygote(name, bundle, env, log_path)
+        if key not in self._leases:
+            number = next(self._numbers)
+            zygote = Zygote(name, bundle, env, self._runtime_dir / f"zygote-{number}.log")
+            standby = Standby(zygote, env, self._runtime_dir, self._runtime_dir / f"standby-{number}.log")
+            self._leases[key] = Lease(zygote, standby)
             zygote.start()
-        return self._zygotes[key]
+        return self._leases[key]
 
-    def release(self, zygote: Zygote) -> None:
+    def release(self, lease: Lease) -> None:
         """One user less; without any it ends, after a while."""
-        key = next(key for key, one in self._zygotes.items() if one is zygote)
+        key = next(key for key, one in self._leases.items() if one is lease)
         self._users[key] -= 1
         asyncio.get_running_loop().call_later(LINGER_S, self._drop_unused, key)
 
     def _drop_unused(self, key: _Key) -> None:
-        if not self._users.get(key) and (zygote := self._zygotes.pop(key, None)) is not None:
-            task = asyncio.get_running_loop().create_task(zygote.close())
+        if not self._users.get(key) and (lease := self._leases.pop(key, None)) is not None:
+            task = asyncio.get_running_loop().create_task(_end(lease))
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
 
     async def close(self) -> None:
         """End all of them; workers that still run are not touched."""
-        zygotes, self._zygotes = list(self._zygotes.values()), {}
-        await asyncio.gather(*self._closing, *(zygote.close() for zygote in zygotes))
+        leases, self._leases = list(self._leases.values()), {}
+        await asyncio.gather(*self._closing, *map(_end, leases))
+
+
+async def _end(lease: Lease) -> None:
+    await lease.standby.close()  # first: its exit is reported by the zygote
+    await lease.zygote.close()
 
 
 def start_process(env: Mapping[str, str], fd: int, log_path: Path) -> subprocess.Popen[bytes]:
@@ -150,11 +165,9 @@ class Zygote:
                 raise CannotFork("the zygote is still importing")
         if self._link is None:
             raise CannotFork(self._broken or "the zygote has just died")
-        changes: dict[str, str | None] = {name: value for name, value in env.items() if self._env.get(name) != value}
-        changes |= dict.fromkeys(self._env.keys() - env.keys())
         try:
             async with asyncio.timeout(FORK_WAIT_S):
-                return await self._link.fork(Fork(next(_ids), list(args), changes, cwd), fds)
+                return await self._link.fork(Fork(next(_ids), list(args), changes(self._env, env), cwd), fds)
         except TimeoutError:
             if self._process is not None:
                 self._process.kill()  # the end of its socket does the rest

@@ -16,10 +16,11 @@ from nbserve.bundle.manifest import HandlerRecord, Manifest, Provenance, ValueRe
 from nbserve.config import ModelConfig
 from nbserve.errors import EndOfFile, WireError
 from nbserve.gateway.pool.forked import UNKNOWN_EXIT, ForkedProcess
+from nbserve.gateway.pool.standby import is_worth_it
 from nbserve.gateway.pool.topology import Memory
 from nbserve.gateway.pool.zygote import MIN_AVAILABLE_BYTES, why_spawn
 from nbserve.packets import MAX_PACKET_BYTES, receive_packet, send_packet, socket_pair
-from nbserve.wire.zygote import Exited, Fork, Refused, decode, encode
+from nbserve.wire.zygote import Exited, Fork, Refused, changes, decode, encode
 from nbserve.worker.zygote import _distributions, _import
 
 PLENTY = Memory(total_bytes=8 << 30, available_bytes=4 << 30, oom_kills=0)
@@ -41,6 +42,27 @@ SCARCE = PLENTY._replace(available_bytes=MIN_AVAILABLE_BYTES - 1)
 def test_when_workers_are_spawned(start: str, platform: str, memory: Memory, has_pidfd: bool, reason: str) -> None:
     config = ModelConfig(start=start)  # type: ignore[arg-type]
     assert why_spawn(config, platform, memory, has_pidfd=has_pidfd) == reason
+
+
+@pytest.mark.parametrize(
+    ("workers", "memory", "worth_it"),
+    [
+        (0, PLENTY, False),
+        (1, PLENTY, True),
+        (2, PLENTY, True),
+        (3, PLENTY, False),
+        (8, PLENTY, False),
+        (1, SCARCE, False),
+    ],
+)
+def test_when_a_worker_is_kept_waiting(workers: int, memory: Memory, *, worth_it: bool) -> None:
+    assert is_worth_it(workers, memory) is worth_it
+
+
+def test_an_environment_becomes_the_other_by_its_changes() -> None:
+    before, after = {"A": "1", "B": "2", "C": "3"}, {"A": "1", "B": "9", "D": "4"}
+    assert changes(before, after) == {"B": "9", "D": "4", "C": None}
+    assert changes(after, after) == {}
 
 
 def test_what_a_bundle_imports(tmp_path: Path) -> None:
