@@ -281,7 +281,7 @@ def test_delete_aborts_a_load(gateway: Running, tmp_path: Path, name: str) -> No
     until(lambda: len(versions(gateway, name)) == 2, "the second version loads")
     began = time.monotonic()
     gateway.client.unregister(name, "2")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 25, "not when it would have loaded"
     thread.join()
     assert isinstance(outcome[0], Conflict)
     assert "aborted" in str(outcome[0])
@@ -571,7 +571,7 @@ def test_a_full_queue_says_so_at_once(gateway: Running, bundle: Path, name: str)
             connection.send(gateway.head(f"POST /predictions/{name}", "Content-Length: 1") + b"1")
             reply = connection.reply()
             assert reply.status == 503
-            assert time.monotonic() - began < 0.5
+            assert time.monotonic() - began < 2.5, "not once there is room"
             assert int(reply.headers["retry-after"]) >= 1
             assert "queue is full" in reply.json()["message"]
     for thread in threads:

@@ -333,7 +333,7 @@ def test_initialize_raises(make_bundle: Any, runtime: Path) -> None:
 
 
 def test_initialize_hangs(make_bundle: Any, runtime: Path) -> None:
-    error = failing(make_bundle, runtime, "time.sleep(60)", startup_timeout_s=4.0)
+    error = failing(make_bundle, runtime, "time.sleep(60)", startup_timeout_s=10.0)
     assert error.info is not None
     assert error.info.type == "StartupTimeout"
     assert "still in initialize" in error.info.message

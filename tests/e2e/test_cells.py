@@ -280,7 +280,7 @@ def test_an_answer_that_differs_is_not_served_and_both_are_shown(kernel: Kernel)
 @pytest.mark.parametrize(
     ("body", "options", "says"),
     [
-        ("time.sleep(60)", "--startup-timeout-s 2", ["StartupTimeout: still in initialize", "--startup-timeout-s"]),
+        ("time.sleep(60)", "--startup-timeout-s 8", ["StartupTimeout: still in initialize", "--startup-timeout-s"]),
         ("os.kill(os.getpid(), 9)", "", ["SIGKILL"]),
     ],
 )
