@@ -7,15 +7,13 @@ here, from the user's first frame to the user's last, so that `%debug` and Lab's
 
 from __future__ import annotations
 
-import asyncio
 import bdb
 import functools
 import inspect
 import os
 import sys
-import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -27,6 +25,7 @@ from nbserve.capture.proof import restored
 from nbserve.errors import BundleError, ErrorInfo, NbserveError, UsageError
 from nbserve.failures import STAGES, body_text, plain_text, row_text, when
 from nbserve.handler import Context
+from nbserve.notebook.awaiting import awaited
 from nbserve.notebook.frames import IsUser, is_users, user_part
 from nbserve.notebook.live_code import find_code
 from nbserve.pipeline import Item, Outcome, Pipeline
@@ -197,9 +196,14 @@ class _Replay:
             raises=True,
         )
         started = pipeline.initialize()
-        if pipeline.is_async or inspect.isawaitable(started):
-            return _in_a_thread(pipeline, started, items)
-        return pipeline.run(items)
+
+        async def whole() -> Outcome | None:
+            if inspect.isawaitable(started):
+                await started
+            return await pipeline.run_async(items) if pipeline.is_async else None
+
+        is_async = pipeline.is_async or inspect.isawaitable(started)
+        return (awaited(whole()) if is_async else None) or pipeline.run(items)
 
     def _sample_shape(self) -> tuple[int, ...] | None:
         sample = self._bundle.sample if self._bundle is not None else None
@@ -218,23 +222,7 @@ class _Replay:
                 f"{self._failure.model} has no {stage} of its own",
                 hint=f"--break {own[0]} is there" if own else "--pdb opens where it failed",
             )
-        if inspect.iscoroutinefunction(method):
-            raise UsageError(
-                "--break stops in plain methods, and this is a coroutine", hint="--pdb opens where it failed"
-            )
-        debugger = self._ip.debugger_cls()
-
-        @functools.wraps(method)
-        def stopping(*arguments: Any) -> Any:
-            __tracebackhide__ = True
-            debugger.reset()
-            before = sys.gettrace()
-            sys.settrace(debugger.trace_dispatch)  # as Bdb.runcall, which makes None of the debugger's `quit`
-            try:
-                return method(*arguments)
-            finally:
-                sys.settrace(before)
-
+        stopping = _stopping(method, self._ip.debugger_cls())
         if is_function:
             return stopping
         setattr(handler, stage, stopping)
@@ -274,29 +262,32 @@ def _is_own(method: Any, is_user: IsUser) -> bool:
     return code is not None and is_user(code)
 
 
-def _in_a_thread(pipeline: Pipeline, started: Any, items: list[Item]) -> Outcome:
-    """Coroutines need a loop of their own: the notebook's is running in this thread."""
-    __tracebackhide__ = True
-    result: list[Outcome | BaseException] = []
+def _stopping(method: Any, debugger: Any) -> Any:
+    """The method, in which this debugger opens at the first line."""
 
-    async def whole() -> Outcome | None:
-        if inspect.isawaitable(started):
-            await started
-        return await pipeline.run_async(items) if pipeline.is_async else None
-
-    def run() -> None:
+    @contextmanager
+    def traced() -> Iterator[None]:
+        debugger.reset()
+        before = sys.gettrace()
+        sys.settrace(debugger.trace_dispatch)  # as Bdb.runcall, which makes None of the debugger's `quit`
         try:
-            result.append(asyncio.run(whole()) or pipeline.run(items))
-        except BaseException as exc:
-            result.append(exc)
+            yield
+        finally:
+            sys.settrace(before)
 
-    thread = threading.Thread(target=run, name="nbserve-replay", daemon=True)
-    thread.start()
-    thread.join()
-    outcome = result[0]
-    if isinstance(outcome, BaseException):
-        raise outcome
-    return outcome
+    @functools.wraps(method)
+    def plain(*arguments: Any) -> Any:
+        __tracebackhide__ = True
+        with traced():
+            return method(*arguments)
+
+    @functools.wraps(method)
+    async def coroutine(*arguments: Any) -> Any:
+        __tracebackhide__ = True
+        with traced():
+            return await method(*arguments)
+
+    return coroutine if inspect.iscoroutinefunction(method) else plain
 
 
 def _opened(path: str) -> Bundle | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import time
-from pathlib import Path
 from queue import Empty
 from typing import Any
 
@@ -219,7 +218,7 @@ def test_a_withheld_body_cannot_be_replayed(kernel: Kernel, ratio: int) -> None:
     assert "withheld: it is no JSON, so that nothing could be redacted in it" in ran.traceback
 
 
-def test_a_body_that_is_no_json_fails_before_your_code(kernel: Kernel) -> None:
+def test_a_body_that_is_no_json_fails_before_your_code(kernel: Kernel, ratio: int) -> None:
     kernel.ok("%%serve_handler plain --sample 1\ndef predict(batch):\n    return batch\n")
     kernel.ok("endpoint = nbserve.Endpoint.find('plain')")
     word = ask(kernel, "b'{', content_type='application/json'")
@@ -230,7 +229,7 @@ def test_a_body_that_is_no_json_fails_before_your_code(kernel: Kernel) -> None:
     kernel.ok("%nbserve stop plain\nendpoint = nbserve.Endpoint.find('ratio')")
 
 
-def test_a_batch_that_fails_only_together_is_replayed_together(kernel: Kernel) -> None:
+def test_a_batch_that_fails_only_together_is_replayed_together(kernel: Kernel, ratio: int) -> None:
     kernel.ok(
         "%%serve_handler pair --sample 1 --isolate off --max-batch-size 2 --max-batch-delay-ms 2000\n"
         "def predict(batch):\n"
@@ -249,7 +248,7 @@ def test_a_batch_that_fails_only_together_is_replayed_together(kernel: Kernel) -
     kernel.ok("%nbserve stop pair")
 
 
-def test_coroutines_functions_and_modules_are_replayed(kernel: Kernel, tmp_path: Path) -> None:
+def test_coroutines_functions_and_modules_are_replayed(kernel: Kernel, ratio: int) -> None:
     ran = kernel.ok(
         "%%serve_handler slowly --sample 1\n"
         "import asyncio\n"
@@ -263,7 +262,15 @@ def test_coroutines_functions_and_modules_are_replayed(kernel: Kernel, tmp_path:
     failed = kernel.run(f"%nbserve replay {word}")
     assert failed.ename == "ZeroDivisionError"
     assert f"%debug opens at In[{ran.number}], line 6" in failed.traceback
-    assert "--pdb opens where it failed" in kernel.run(f"%nbserve replay {word} --break inference").traceback
+    failed, seen = talk(kernel, f"%nbserve replay {word} --break inference", ["n", "p batch", "n", "q"])
+    assert "await asyncio.sleep(0)" in seen[0], "the first line of a coroutine"
+    assert "return [1 / value for value in batch]" in seen[1], "and the one behind its await"
+    assert seen[2].strip() == "[0]"
+    assert "ZeroDivisionError" in seen[3]
+    failed, seen = talk(kernel, f"%nbserve replay {word} --break inference", ["q"])
+    assert failed.status == "ok"
+    assert "the debugger was left" in failed.text
+    assert kernel.ok("import asyncio; await asyncio.sleep(0); 'the loop of the notebook'").text
     kernel.ok("import torch; layer = torch.nn.Linear(2, 1)")
     kernel.ok("%nbserve serve layer --sample torch.ones(2)")
     kernel.ok("endpoint = nbserve.Endpoint.find('layer')")
@@ -274,7 +281,37 @@ def test_coroutines_functions_and_modules_are_replayed(kernel: Kernel, tmp_path:
     kernel.ok("%nbserve stop slowly\n%nbserve stop layer\nendpoint = nbserve.Endpoint.find('ratio')")
 
 
-def test_a_request_that_killed_its_worker_is_not_run_here_unasked(kernel: Kernel) -> None:
+def test_a_coroutine_that_ran_out_of_time_is_looked_at_by_an_interrupt(kernel: Kernel, ratio: int) -> None:
+    ran = kernel.ok(
+        "%%serve_handler waits --sample 1 --response-timeout-s 0.5 --retries 0\n"
+        "import asyncio\n"
+        "class Waits:\n"
+        "    async def inference(self, batch):\n"
+        "        if 13 in batch:\n"
+        "            print('it waits', flush=True)\n"
+        "            await asyncio.sleep(3600)\n"
+        "        return batch\n"
+    )
+    kernel.ok("endpoint = nbserve.Endpoint.find('waits')")
+    word = ask(kernel, "13")
+    interrupted = []
+
+    def interrupt() -> None:
+        if not interrupted and any("it waits" in str(each["content"].get("text")) for each in kernel.messages[before:]):
+            interrupted.append(True)
+            kernel.interrupt()
+
+    before = len(kernel.messages)
+    failed = kernel.run(f"%nbserve replay {word}", during=interrupt)
+    assert failed.ename == "KeyboardInterrupt"
+    assert f"%debug opens at In[{ran.number}], line 7" in failed.traceback
+    _, seen = talk(kernel, "%debug", ["p batch", "q"])
+    assert "await asyncio.sleep(3600)" in seen[0]
+    assert seen[1].strip() == "[13]"
+    kernel.ok("%nbserve stop waits\nendpoint = nbserve.Endpoint.find('ratio')")
+
+
+def test_a_request_that_killed_its_worker_is_not_run_here_unasked(kernel: Kernel, ratio: int) -> None:
     kernel.ok(
         "%%serve_handler deadly --sample 1 --retries 0\n"
         "import os\n"
@@ -309,7 +346,7 @@ def test_without_the_handler_it_is_the_code_as_it_was_served(kernel: Kernel, rat
         kernel.ok("sources['ratio'] = old; Ratio = kept")
 
 
-def test_one_that_ran_out_of_time_is_looked_at_by_an_interrupt(kernel: Kernel) -> None:
+def test_one_that_ran_out_of_time_is_looked_at_by_an_interrupt(kernel: Kernel, ratio: int) -> None:
     ran = kernel.ok(
         "%%serve_handler stuck --sample 1 --response-timeout-s 0.5 --retries 0\n"
         "import time\n"
