@@ -5,6 +5,7 @@ torch and numpy are looked at only where they are loaded: an object cannot be th
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import math
 import sys
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 
 from nbserve.bundle import exported, pretrained
 
-__all__ = ["Extent", "Look", "describe", "digest", "has_memory", "overlapping"]
+__all__ = ["Extent", "Look", "address_of", "describe", "digest", "has_memory", "overlapping", "tensor_extent"]
 
 WHOLE_BYTES = 64 * 1024
 """Tensors and arrays up to this size are read whole."""
@@ -30,18 +31,23 @@ class Extent(NamedTuple):
 
 
 class Look(NamedTuple):
-    """One thing. parts: what is in it, by the step to it. memory: of which kind its extent is, "tensor" or "array"."""
+    """One thing. parts: what is in it, by the step to it. memory: the device in whose memory its extent lies."""
 
     what: str
     digest: str = ""
     extent: Extent | None = None
     parts: Sequence[tuple[str, Any]] = ()
-    memory: str = "tensor"
+    memory: str = "cpu"
 
 
 def digest(data: Any) -> str:
     """16 digits, of bytes or a buffer."""
     return hashlib.blake2b(data, digest_size=8).hexdigest()
+
+
+def address_of(data: bytearray) -> int:
+    """Where its bytes lie, which arrays may have for theirs; it must not be empty."""
+    return ctypes.addressof(ctypes.c_char.from_buffer(data))
 
 
 def has_memory(obj: Any) -> bool:
@@ -129,10 +135,10 @@ def _tensor(torch: Any, obj: Any, name: str, *, by_address: bool) -> Look:
     steps = _order(list(plain.shape), list(plain.stride()))
     if steps:
         what += f", strides {steps}"
-    extent = _tensor_extent(plain)
+    extent, memory = tensor_extent(plain), str(plain.device)
     if by_address and plain.nbytes > WHOLE_BYTES:
-        return Look(what, hex(plain.data_ptr()), extent, state)
-    return Look(what, _tensor_digest(torch, plain), extent, state)
+        return Look(what, hex(plain.data_ptr()), extent, state, memory)
+    return Look(what, _tensor_digest(torch, plain), extent, state, memory)
 
 
 def _order(shape: list[int], strides: list[int]) -> str:
@@ -151,7 +157,8 @@ def _order(shape: list[int], strides: list[int]) -> str:
     return str([stride for stride, _ in kept]) if dense and not usual else ""
 
 
-def _tensor_extent(tensor: Any) -> Extent | None:
+def tensor_extent(tensor: Any) -> Extent | None:
+    """The bytes of its device's memory that it lies in; None for an empty one."""
     if not tensor.numel():
         return None
     last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
@@ -230,4 +237,4 @@ def _array(numpy: Any, obj: Any) -> Look:
         data = obj[numpy.unravel_index(places, obj.shape)].tobytes()
     else:
         data = obj.tobytes()
-    return Look(what, digest(data), Extent(low, high) if math.prod(obj.shape) else None, memory="array")
+    return Look(what, digest(data), Extent(low, high) if math.prod(obj.shape) else None)

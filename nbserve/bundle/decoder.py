@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nbserve.bundle import forms, pretrained
-from nbserve.bundle.sharing import read_view
+from nbserve.bundle.sharing import is_stretch, read_array, read_tensor
 from nbserve.bundle.structure import bare_module, is_module, may_call
 from nbserve.errors import BundleError
 
@@ -113,14 +113,8 @@ class Decoder:
     def _tensor(self, doc: dict[str, Any], slot: int) -> Any:
         import torch
 
-        from nbserve.bundle import weights
-
         file = doc.get("in", self._file)
-        if file not in self._weights:
-            self._weights[file] = weights.MappedWeights(self._root / file, self._device)
-        tensor = self._weights[file].tensor(doc)
-        if doc.get("lent"):
-            self._lent.add(file)
+        tensor = read_tensor(self._stretch(file), doc) if is_stretch(file) else self._weight(file, doc)
         grad = doc.get("grad", False)
         if doc["$"] == "parameter":
             return torch.nn.Parameter(tensor, requires_grad=grad)
@@ -128,11 +122,20 @@ class Decoder:
             tensor = torch.nn.Buffer(tensor, persistent=doc["buffer"])
         return tensor.requires_grad_() if grad else tensor
 
+    def _weight(self, file: str, doc: dict[str, Any]) -> Any:
+        from nbserve.bundle import weights
+
+        if file not in self._weights:
+            self._weights[file] = weights.MappedWeights(self._root / file, self._device)
+        if doc.get("lent"):
+            self._lent.add(file)
+        return self._weights[file].tensor(doc)
+
     def _array(self, doc: dict[str, Any], slot: int) -> Any:
         import numpy
 
         if "in" in doc:
-            return read_view(self._stretch(doc["in"]), doc)
+            return read_array(self._stretch(doc["in"]), doc)
         if "file" not in doc:
             return forms.read_array_node(doc)
         path = self._root / doc["file"]
@@ -141,7 +144,7 @@ class Decoder:
         return numpy.asarray(numpy.load(path, mmap_mode="c" if large else None, allow_pickle=False))
 
     def _stretch(self, file: str) -> Any:
-        """Memory that several arrays share, mapped copy-on-write."""
+        """Memory that several arrays and tensors share, mapped copy-on-write."""
         import numpy
 
         if file not in self._stretches:

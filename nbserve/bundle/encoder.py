@@ -36,7 +36,7 @@ class Shared:
         self.plans: dict[tuple[str, int], tuple[str, Any]] = {}
         """(device, address) of a tensor's memory -> the value whose weights file holds it, and its WeightsPlan."""
         self.arrays: list[Held] = []
-        """Arrays of numpy: those that turn out to share memory are laid out together."""
+        """Arrays, and tensors on the CPU: those that turn out to share memory are laid out together."""
 
 
 class Encoder:
@@ -247,6 +247,8 @@ class Encoder:
             node["device"] = str(obj.device)
         if getattr(obj, "_is_buffer", False):
             node["buffer"] = bool(getattr(obj, "persistent", True))
+        if obj.device.type == "cpu":
+            self._arrays.append(Held(self.name, obj, node))
         return node
 
     def _array(self, obj: Any, path: str) -> dict[str, Any]:

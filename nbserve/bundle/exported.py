@@ -17,13 +17,19 @@ from typing import Any
 
 from nbserve.errors import BundleError
 
-__all__ = ["is_program", "load", "pickled_in", "save"]
+__all__ = ["is_module_of_program", "is_program", "load", "pickled_in", "save"]
 
 
 def is_program(obj: Any) -> bool:
     """Is it an ExportedProgram?"""
     module = sys.modules.get("torch.export")
     return module is not None and isinstance(obj, module.ExportedProgram)
+
+
+def is_module_of_program(obj: Any) -> bool:
+    """Is it what a program's `module()` gives? Its code was made in this process."""
+    module = sys.modules.get("torch.export._unlift")
+    return module is not None and isinstance(obj, module._StatefulGraphModule)
 
 
 def save(program: Any) -> bytes:

@@ -121,7 +121,7 @@ class _Walk:
         self._keep: list[Any] = []
         """What was met: ids and addresses stay theirs while these live."""
         self._memory: dict[str, list[tuple[str, contents.Extent]]] = {}
-        """Of tensors and of arrays: each keep what is theirs together."""
+        """Of tensors, arrays and bytearrays, by device."""
         self._roots: set[str] = set()
         self._copied = 0
         """Inside objects whose memory is theirs by contract (pandas copies on write)."""
@@ -197,6 +197,9 @@ class _Walk:
             self._set(name, obj, path)
         elif kind is bytearray:
             self._note(path, f"bytearray of {len(obj)}", contents.digest(bytes(obj)))
+            if obj:
+                start = contents.address_of(obj)
+                self._memory.setdefault("cpu", []).append((path, contents.Extent(start, start + len(obj))))
         elif (look := contents.describe(obj, name, by_address=self._by_address)) is not None:
             self._note(path, look.what, look.digest)
             if look.extent is not None and not self._copied:

@@ -10,6 +10,7 @@ import base64
 import math
 import sys
 import types
+import weakref
 import zoneinfo
 from collections import OrderedDict
 from collections.abc import Callable
@@ -37,12 +38,12 @@ INLINE_BYTES = 4096
 class Unencodable(Exception):
     """`obj`, at `path` inside the value, has no form here; `reason` completes "X cannot be shipped: ...".
 
-    refuse: a pickle would not help, or is not wanted.
+    refuse: a pickle would not help, or is not wanted. mend: what to do, where the object's type does not tell.
     """
 
-    def __init__(self, obj: Any, path: str, reason: str, *, refuse: bool = False) -> None:
+    def __init__(self, obj: Any, path: str, reason: str, *, refuse: bool = False, mend: str = "") -> None:
         super().__init__(f"{path}: {reason}")
-        self.obj, self.path, self.reason, self.refuse = obj, path, reason, refuse
+        self.obj, self.path, self.reason, self.refuse, self.mend = obj, path, reason, refuse, mend
 
 
 class Writer(Protocol):
@@ -76,6 +77,8 @@ class Reader(Protocol):
 
 Node = dict[str, Any]
 
+_WEAK = (weakref.ReferenceType, weakref.WeakValueDictionary, weakref.WeakKeyDictionary, weakref.WeakSet)
+
 
 def write(obj: Any, path: str, writer: Writer) -> Node | None:
     """The form of an object of torch, numpy or the standard library; None where it needs none."""
@@ -83,6 +86,9 @@ def write(obj: Any, path: str, writer: Writer) -> Node | None:
         return {"$": "proxy", "v": writer.part(dict(obj), path)}
     if isinstance(obj, zoneinfo.ZoneInfo) and obj.key:
         return {"$": "zone", "v": obj.key}
+    if isinstance(obj, _WEAK):
+        reason = f"it is a {type(obj).__name__}, which does not keep what it refers to"
+        raise Unencodable(obj, path, reason, refuse=True, mend="refer to the object itself, or keep it in a plain dict")
     torch, numpy = sys.modules.get("torch"), sys.modules.get("numpy")
     if torch is not None and (found := _torch(torch, obj, path, writer)) is not None:
         return found
@@ -105,12 +111,20 @@ def _torch(torch: Any, obj: Any, path: str, writer: Writer) -> Node | None:
         return _script(torch, obj, writer)
     if exported.is_program(obj):
         return _program(obj, path, writer)
+    if exported.is_module_of_program(obj):
+        raise Unencodable(obj, path, "it is the `module()` of a program of torch.export", mend=_KEEP_PROGRAM)
     if is_module(obj) and type(obj).__name__.startswith("Parametrized"):
         from torch.nn.utils import parametrize
 
         if parametrize.is_parametrized(obj):
             return _parametrized(obj, path, writer)
     return None
+
+
+_KEEP_PROGRAM = (
+    "keep the program itself, which can be shipped (`program = torch.export.export(...)`), and call "
+    "`program.module()` in `initialize`"
+)
 
 
 def _script(torch: Any, obj: Any, writer: Writer) -> Node:

@@ -12,12 +12,13 @@ from __future__ import annotations
 import ctypes
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from nbserve.bundle.nearby import nearest
 from nbserve.errors import BundleError
 
 __all__ = ["MappedWeights", "WeightsPlan", "dtype_name", "why_not"]
@@ -87,6 +88,11 @@ class WeightsPlan:
         """Another value has tensors on the same memory: readers keep the mapping for it."""
         for _, _, node in self._tensors:
             node["lent"] = True
+
+    def leave_out(self, nodes: Iterable[dict[str, Any]]) -> None:
+        """These are stored elsewhere; `finish` again after it."""
+        gone = set(map(id, nodes))
+        self._tensors = [entry for entry in self._tensors if id(entry[2]) not in gone]
 
     def finish(self) -> int:
         """Decide what is stored; returns its size in bytes. Again after more was added."""
@@ -209,6 +215,7 @@ class MappedWeights:
 
     def __init__(self, path: Path, device: str | None = None) -> None:
         self._path, self._device = path, device
+        path = nearest(path)
         size = path.stat().st_size
         with path.open("rb") as file:
             (header_bytes,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))

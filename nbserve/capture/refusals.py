@@ -61,7 +61,7 @@ def chain_text(chain: tuple[str, ...], where: str = "") -> str:
     return f"{text}, {where}" if where else text
 
 
-def refusal(obj: Any, chain: tuple[str, ...], reason: str, where: str = "") -> CaptureError:
-    """The error for an object at the end of a chain; reason completes "X cannot be shipped: "."""
+def refusal(obj: Any, chain: tuple[str, ...], reason: str, where: str = "", mend: str = "") -> CaptureError:
+    """The error for an object at the end of a chain; reason completes "X cannot be shipped: ". mend: a special one."""
     name = chain[-1] if chain else kind_of(obj)
-    return CaptureError(f"{name} cannot be shipped: {reason}: {chain_text(chain, where)}", hint=mend_for(obj))
+    return CaptureError(f"{name} cannot be shipped: {reason}: {chain_text(chain, where)}", hint=mend or mend_for(obj))

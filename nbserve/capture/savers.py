@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,7 +47,7 @@ class Saver:
         self._reference = reference
         self._shared = Shared()
         self._docs: dict[str, Any] = {}
-        self._plans: list[Any] = []
+        self._plans: dict[str, Any] = {}
 
     def holds(self, obj: Any) -> bool:
         """Is this very object part of a value already?"""
@@ -71,24 +71,31 @@ class Saver:
 
     def close(self) -> None:
         """All is saved: values that share memory are laid out together. Then `content` may be read."""
-        for plan in self._plans:
-            plan.finish()
         stretches = sharing.lay_out(self._shared.arrays)
         for stretch in stretches:
             self.content.files[stretch.file] = stretch.chunks
             for user in stretch.users:
-                record = self.records[user]
-                files = [*(file for file in record.files if file not in stretch.left), stretch.file]
-                self.records[user] = msgspec.structs.replace(record, files=files)
+                self._change_files(user, stretch.left, [stretch.file])
+        taken = [node for stretch in stretches for node in stretch.taken]
+        for name, plan in self._plans.items():
+            plan.leave_out(taken)
+            plan.finish()
+            if not len(plan):
+                self._change_files(name, [f"weights/{name}.safetensors"], [])
         if self._plans or stretches:
             self.content.files.update({file: _fixed(_text(doc)) for file, doc in self._docs.items()})
+
+    def _change_files(self, name: str, gone: Collection[str], new: list[str]) -> None:
+        record = self.records[name]
+        files = [*(file for file in record.files if file not in gone), *new]
+        self.records[name] = msgspec.structs.replace(record, files=files)
 
     def _structure(self, name: str, obj: Any, doc: Any, encoder: Encoder) -> Saved:
         size = sum(array.nbytes for array in encoder.arrays.values())
         files = [f"data/{name}.json"]
         if encoder.weights is not None:
             size += encoder.weights.finish()
-            self._plans.append(encoder.weights)
+            self._plans[name] = encoder.weights
             files.append(f"weights/{name}.safetensors")
             self.content.files[files[-1]] = encoder.weights.chunks
         text = _text(doc)
@@ -112,13 +119,16 @@ class Saver:
 
     def _pickle(self, name: str, obj: Any, chain: Chain, why: Unencodable, where: Callable[[str], str]) -> Saved:
         place = where(chain[-1]) or where(name)
+        refused = refusal(why.obj, (*chain, why.path) if why.path else chain, why.reason, place, why.mend)
         if why.refuse:
-            raise refusal(why.obj, (*chain, why.path) if why.path else chain, why.reason, place)
+            raise refused
         try:
             data, weights, modules = pickles.dump(obj, self._reference)
         except CaptureError:
             raise
         except Exception:
+            if why.mend:
+                raise refused from None
             path, culprit = _culprit(obj, self._reference)
             reason = why.reason if culprit is why.obj else _what(culprit)
             raise refusal(culprit, (*chain, *path), reason, place) from None

@@ -44,6 +44,8 @@ REFUSALS = {
     "no source": "code whose text nobody has",
     "optimizer": "an optimizer belongs to training, not to serving",
     "thread": "a thread is of one process",
+    "weak reference": "it does not keep what it refers to",
+    "program's module": "its code was made in the notebook's process: the program itself can be shipped",
     "cycle": "neither can be made before the other",
     "patched library": "workers import the library as it is installed",
     "relative file": "found by the proof: the worker does not have the file",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import inspect
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +27,8 @@ def serve(bundle: str, questions: list[list[str]], trace: bool = True, compare: 
 
     handler = str(Path(bundle) / "handler.py")
     lines = _Lines(handler)
-    load = Load(bundle=bundle, name="x", version="1", worker=0, threads=1, cores=[], device="cpu", compare=compare)
+    cores = sorted(os.sched_getaffinity(0))
+    load = Load(bundle=bundle, name="x", version="1", worker=0, threads=1, cores=cores, device="cpu", compare=compare)
     session = Session(load, lambda _stage: None)
     if trace:
         sys.settrace(lines.trace)

@@ -106,7 +106,7 @@ def _swaps_numbers(patch: pytest.MonkeyPatch) -> None:
 
 
 def _copies_views(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(decoder, "read_view", lambda stretch, doc: sharing.read_view(stretch, doc).copy())
+    patch.setattr(decoder, "read_array", lambda stretch, doc: sharing.read_array(stretch, doc).copy())
 
 
 def _forgets_a_flag(patch: pytest.MonkeyPatch) -> None:
