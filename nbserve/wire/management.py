@@ -67,6 +67,14 @@ class WorkerStatus(msgspec.Struct, kw_only=True):
     weights_written_bytes: int | None = None
     """What it has written over of the weights that workers share; looked at every few seconds while status is asked."""
     cpu_s: float | None = None
+    device_total_bytes: int | None = None
+    """Memory of its GPU, up to some seconds ago; None on a CPU, and where torch does not use the GPU yet."""
+    device_free_bytes: int | None = None
+    """Of that, what no process has taken."""
+    device_own_bytes: int | None = None
+    """The most that its own tensors have taken up at once."""
+    device_busy: float | None = None
+    """Share of time (0 to 1) in which its GPU had work, whoever's; None where NVML cannot be asked."""
     connection_file: str = ""
     error: ErrorInfo | None = None
 

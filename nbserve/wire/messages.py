@@ -71,11 +71,15 @@ class Place(msgspec.Struct):
 
 
 class DeviceMemory(msgspec.Struct, array_like=True):
-    """A worker's GPU as it sees it. `used_bytes`: the most that this worker's tensors have taken up at once."""
+    """A worker's GPU as it sees it. `used_bytes`: the most that this worker's tensors have taken up at once.
+
+    busy: the share of the last moments (0 to 1) in which the GPU had work, whoever's; None where nothing measures it.
+    """
 
     free_bytes: int
     total_bytes: int
     used_bytes: int
+    busy: float | None = None
 
 
 class Ready(msgspec.Struct):

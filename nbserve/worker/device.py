@@ -1,4 +1,4 @@
-"""The memory of this worker's GPU, for READY and, now and then, for answers: the gateway has no torch to ask.
+"""Memory and load of this worker's GPU, for READY and, now and then, for answers: the gateway has no torch to ask.
 
 Used by worker/session and worker/loop. A CPU, or a device that nothing has touched yet, has nothing to say; asking must
 not be what creates the CUDA context.
@@ -7,27 +7,40 @@ not be what creates the CUDA context.
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 from nbserve.wire.messages import DeviceMemory
 
 __all__ = ["DeviceMeter", "device_memory"]
+
+log = logging.getLogger("nbserve.worker")
 
 EVERY_S = 5.0
 """How old the gateway's figures may be on a worker that answers."""
 
 
 def device_memory(device: str) -> DeviceMemory | None:
-    """Free, total and own peak bytes of a CUDA device; None where torch does not use it."""
+    """Free, total and own peak bytes of a CUDA device, and its load; None where torch does not use it."""
     torch = sys.modules.get("torch")
     if not device.startswith("cuda") or torch is None or not torch.cuda.is_initialized():
         return None
     with contextlib.suppress(RuntimeError):  # a lost device says nothing any more
         free_bytes, total_bytes = torch.cuda.mem_get_info(device)
-        return DeviceMemory(free_bytes, total_bytes, torch.cuda.max_memory_reserved(device))
+        return DeviceMemory(free_bytes, total_bytes, torch.cuda.max_memory_reserved(device), _busy(torch, device))
     return None
+
+
+def _busy(torch: Any, device: str) -> float | None:
+    """By NVML, where its bindings are installed (nvidia-ml-py) and the driver lets itself be asked."""
+    try:
+        return float(torch.cuda.utilization(device)) / 100
+    except Exception as exc:  # a missing module, or an error class of theirs
+        log.debug("no utilization of %s: %r", device, exc)
+        return None
 
 
 class DeviceMeter:

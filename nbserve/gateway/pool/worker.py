@@ -586,6 +586,7 @@ class Worker:
 
     def status(self, usage: Usage | None = None) -> WorkerStatus:
         """A snapshot, with what it was found to use."""
+        on_device = self.device_memory
         return WorkerStatus(
             id=self.id,
             state=self.state,
@@ -606,6 +607,10 @@ class Worker:
             private_dirty_bytes=usage.private_dirty_bytes if usage else None,
             weights_written_bytes=self.weights_written_bytes,
             cpu_s=usage.cpu_s if usage else None,
+            device_total_bytes=on_device.total_bytes if on_device else None,
+            device_free_bytes=on_device.free_bytes if on_device else None,
+            device_own_bytes=on_device.used_bytes if on_device else None,
+            device_busy=on_device.busy if on_device else None,
         )
 
     @property

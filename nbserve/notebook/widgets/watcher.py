@@ -152,6 +152,10 @@ class Watcher:
                     "own_bytes": worker.uss_bytes,
                     "total_bytes": worker.pss_bytes or worker.rss_bytes,
                     "resident_bytes": worker.rss_bytes,
+                    "device_total_bytes": worker.device_total_bytes,
+                    "device_free_bytes": worker.device_free_bytes,
+                    "device_own_bytes": worker.device_own_bytes,
+                    "device_busy": worker.device_busy,
                     "error": f"{worker.error.type}: {worker.error.message}" if worker.error else "",
                 }
                 for worker in numbers.workers

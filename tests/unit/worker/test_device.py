@@ -16,8 +16,9 @@ FREE, TOTAL, PEAK = 60_129_542_144, 84_987_740_160, 18_253_611_008
 class RecordedCuda:
     """The part of torch.cuda that is asked."""
 
-    def __init__(self, *, initialized: bool = True, lost: bool = False) -> None:
+    def __init__(self, *, initialized: bool = True, lost: bool = False, nvml: int | None = 37) -> None:
         self._initialized = initialized
+        self._nvml = nvml
         self._lost = lost
 
     def is_initialized(self) -> bool:
@@ -32,6 +33,11 @@ class RecordedCuda:
     def max_memory_reserved(self, device: str) -> int:
         return PEAK
 
+    def utilization(self, device: str) -> int:
+        if self._nvml is None:
+            raise ModuleNotFoundError("nvidia-ml-py does not seem to be installed or it can't be imported.")
+        return self._nvml
+
 
 def use(monkeypatch: pytest.MonkeyPatch, cuda: RecordedCuda) -> None:
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
@@ -39,7 +45,12 @@ def use(monkeypatch: pytest.MonkeyPatch, cuda: RecordedCuda) -> None:
 
 def test_a_gpu_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, RecordedCuda())
-    assert device_memory("cuda:0") == DeviceMemory(FREE, TOTAL, PEAK)
+    assert device_memory("cuda:0") == DeviceMemory(FREE, TOTAL, PEAK, 0.37)
+
+
+def test_a_gpu_whose_load_nothing_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, RecordedCuda(nvml=None))
+    assert device_memory("cuda:0") == DeviceMemory(FREE, TOTAL, PEAK, None)
 
 
 def test_nothing_is_said_of_a_cpu_an_untouched_device_or_a_lost_one(monkeypatch: pytest.MonkeyPatch) -> None:
