@@ -12,12 +12,12 @@ import math
 from nbserve.errors import BadRequest, NotFound
 from nbserve.gateway.failures import detail
 from nbserve.gateway.inference import check_name
-from nbserve.gateway.management import ManagementHandler
 from nbserve.gateway.pool.supervisor import Worker
 from nbserve.gateway.version import ModelVersion
+from nbserve.gateway.web import ManagementHandler
 from nbserve.wire.failure import HeldWorker
 
-__all__ = ["FailureHandler", "FailuresHandler", "HoldHandler"]
+__all__ = ["ROUTES"]
 
 HOLD_S = 600.0
 """A worker that nobody gives back serves again after so long."""
@@ -109,3 +109,10 @@ def _held(entry: ModelVersion, worker: Worker, now_s: float) -> HeldWorker:
         seconds=max(0.0, hold.ends_s - now_s) if hold is not None else 0.0,
         others=sum(one is not worker and one.state in ("READY", "BUSY") for one in others),
     )
+
+
+ROUTES = [
+    (r"/models/([^/]+)/failures", FailuresHandler),
+    (r"/models/([^/]+)/failures/([^/]+)", FailureHandler),
+    (r"/models/([^/]+)/workers/([^/]+)/hold", HoldHandler),
+]

@@ -28,7 +28,7 @@ from nbserve.gateway.exchange import Limits
 from nbserve.gateway.failures import FailureStore
 from nbserve.gateway.http import HttpServer, Site
 from nbserve.gateway.inference import Inference
-from nbserve.gateway.management import Services, make_app
+from nbserve.gateway.management import make_app
 from nbserve.gateway.metrics_page import MetricsPage
 from nbserve.gateway.owner import OwnerWatch
 from nbserve.gateway.pool.topology import read_memory, read_topology
@@ -39,6 +39,7 @@ from nbserve.gateway.profiles import Profiles
 from nbserve.gateway.recorder import Recorder
 from nbserve.gateway.registry import Registry
 from nbserve.gateway.version import Surroundings
+from nbserve.gateway.web import Services
 from nbserve.wire.management import GatewayStatus
 
 __all__ = ["Gateway"]

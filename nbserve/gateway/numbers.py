@@ -9,13 +9,13 @@ from __future__ import annotations
 import time
 
 from nbserve.gateway.inference import check_name
-from nbserve.gateway.management import ManagementHandler
 from nbserve.gateway.metrics import Series, VersionStats
 from nbserve.gateway.pool.memory import cpu_seconds
 from nbserve.gateway.version import ModelVersion
+from nbserve.gateway.web import ManagementHandler
 from nbserve.wire.numbers import MAX_EVENTS, HandlerSeries, Numbers
 
-__all__ = ["NumbersHandler", "numbers"]
+__all__ = ["ROUTES", "numbers"]
 
 USAGE_MAX_AGE_S = 10.0
 """Summing up the pages of a worker takes 10 ms for 600 MB (pool/memory.py), finding what it wrote over twice that."""
@@ -72,3 +72,6 @@ def _series(series: Series) -> HandlerSeries:
         value=histogram.total if histogram is not None else series.value,
         count=histogram.count if histogram is not None else 0,
     )
+
+
+ROUTES = [(r"/models/([^/]+)/numbers", NumbersHandler)]

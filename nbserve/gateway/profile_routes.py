@@ -8,8 +8,8 @@ import msgspec
 
 from nbserve.errors import BadRequest
 from nbserve.gateway.inference import check_name
-from nbserve.gateway.management import ManagementHandler
 from nbserve.gateway.profiles import Profiles
+from nbserve.gateway.web import ManagementHandler
 from nbserve.wire.profile import ProfileRequest
 
 __all__ = ["ROUTES"]

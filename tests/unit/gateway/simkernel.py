@@ -88,6 +88,7 @@ class SimKernel:
         self.loop = asyncio.get_running_loop()
         self.pid: int | None = None
         self.connection_file = ""
+        self.env: dict[str, str] = {}
         self.started = "spawned"
         self.arena = None
         self.progress = Progress(0, "start", 0)
@@ -110,6 +111,7 @@ class SimKernel:
     # -- as WorkerKernel ---------------------------------------------------------------------------------------------
 
     async def start(self, env: dict[str, str], log_path: Path, start: Any) -> None:
+        self.env = env
         await asyncio.sleep(START_S)
         self._fate = env.get("FATE", "fine")
         if self._fate == "no start":
