@@ -11,7 +11,7 @@ from nbserve import cli
 from tests.unit.export.bundles import LINEAR, sample, write
 from tests.unit.gateway.running import running
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(800)]
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from tests.container.storage import Storage
 from tests.unit.export.bundles import LINEAR, sample, write
 from tests.unit.gateway.running import Running, running, until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(800)]
 
 HARDENED = "--read-only --tmpfs /tmp --cap-drop all --security-opt no-new-privileges -m 1g --cpus 1 --pids-limit 200"
 ASK = """

@@ -10,7 +10,7 @@ import pytest
 from tests.container.storage import Storage
 from tests.kernels import notebook
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1000)]
 
 MODEL = """
 import torch
@@ -25,7 +25,7 @@ def test_a_torch_model_of_a_notebook_becomes_an_image(storage: Storage, tmp_path
         kernel.run("%load_ext nbserve")
         kernel.run(MODEL)
         kernel.run("%nbserve serve net --sample x --max-batch-size 4")
-        shown = kernel.run("%nbserve export net -o image -t net:torch --vendor", timeout_s=400)
+        shown = kernel.run("%nbserve export net -o image -t net:torch --vendor", timeout_s=900)
         assert "net:torch" in shown
         assert "the image answers the sample as the live endpoint did (largest difference" in shown
     (image,) = json.loads(storage.podman("image", "inspect", "net:torch"))
