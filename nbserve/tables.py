@@ -162,6 +162,9 @@ def _model(model: ModelStatus) -> Any:
         lines.append("  batch sizes: " + ", ".join(f"{size} ({count}x)" for size, count in sizes))
     if model.error is not None:
         lines.append(f"  {model.error.type}: {model.error.message}")
+        lines += [f"    {line}" for line in model.error.traceback]
+    if model.default and model.kept:
+        lines.append(f"  can be rolled back to: {', '.join(model.kept)}")
     lines += [f"  warning: {warning}" for warning in model.warnings]
     if model.config.start != "spawn":
         lines += [f"  worker {one.id} was {one.start}" for one in model.workers if one.start.startswith("spawned: ")]

@@ -123,8 +123,12 @@ class Registry:
         replaced = self.kept(name)
         old = next((one for one in replaced if version in ("", one.version)), None)
         if old is None:
-            there = ", ".join(one.version for one in replaced) or "none"
-            raise NotFound(f"{name} has no such version to go back to; kept are: {there}")
+            if not replaced:
+                raise NotFound(
+                    f"no version of {name} was replaced since it was first served: there is none to go back to"
+                )
+            there = ", ".join(one.version for one in replaced)
+            raise NotFound(f"{name} has no version {version} to go back to", hint=f"kept are, last first: {there}")
         bundle = await asyncio.to_thread(self._open, old.bundle_path)
         going = self._versions.get(name, {}).get(old.version)
         if going is not None and going.state == "DRAINING":  # replaced a moment ago: let it finish, then load it anew
@@ -137,9 +141,7 @@ class Registry:
             raise Conflict(f"version {old.version} of {name} is {versions[old.version].state}")
         entry = ModelVersion(name, old.version, bundle, old.config, self._around)
         self._start(entry, beside=False)
-        await self._loaded(entry)
-        self._replaced[name] = [one for one in self._replaced.get(name, []) if one is not old]
-        return entry
+        return await self._loaded(entry)
 
     def kept(self, name: str) -> list[Replaced]:
         """Replaced versions that can be rolled back to, the last one first."""
@@ -193,8 +195,9 @@ class Registry:
             await new.load(plans[:1] if mode == "rolling" else plans, old)
         self._serve(new, default=old is not None or new.name not in self._defaults)
         if old is not None:
-            replaced = Replaced(old.version, old.bundle.path, old.config)
-            self._replaced[old.name] = [*self._replaced.get(old.name, []), replaced][-KEPT_VERSIONS:]
+            # a rolled back version takes its place among the kept ones with the one that it replaces
+            others = [one for one in self._replaced.get(old.name, []) if one.version != new.version]
+            self._replaced[old.name] = [*others, Replaced(old.version, old.bundle.path, old.config)][-KEPT_VERSIONS:]
         if old is None or mode == "stop-first":
             return
         old.task = self._run(self._retire(old))
@@ -279,7 +282,8 @@ class Registry:
     async def _resize(self, entry: ModelVersion, workers: int) -> None:
         async with self._locks.setdefault(entry.name, asyncio.Lock()):
             if entry.state != "READY" or entry.pool is None:
-                raise Conflict(f"{entry.key} is {entry.state}, it cannot be scaled")
+                hint = "serve it again: no worker of it will start any more" if entry.state == "FAILED" else ""
+                raise Conflict(f"{entry.key} is {entry.state}, it cannot be scaled", hint=hint)
             before, entry.workers = entry.workers, workers
             try:
                 await entry.pool.scale(self._plan(entry))

@@ -278,7 +278,8 @@ class ModelVersion:
         if self.state == "READY":
             self.move("fail")
             self.error = info
-            self.batcher.no_more_workers(info)
+            told = info.message if info.type in ("WorkerDied", "LoadError") else f"{info.type}: {info.message}"
+            self.batcher.no_more_workers(msgspec.structs.replace(info, message=told))
 
     def _note_stages(self, worker: Worker, start_s: float) -> None:
         ready = worker.ready

@@ -132,3 +132,23 @@ def test_why_a_worker_was_not_forked_is_shown_unless_asked_for(asked: Literal["a
         workers=[WorkerStatus(id=0, state="READY", pid=7, cores=[1], threads=1, start=reason)],
     )
     assert (f"  worker 0 was {reason}" in to_text(status(model))) is is_said
+
+
+def test_an_endpoint_that_has_failed_shows_the_last_traceback_and_what_it_can_be_rolled_back_to() -> None:
+    lines = ["In[3], line 5, in initialize", "    load(path)", "FileNotFoundError: gone"]
+    model = ModelStatus(
+        name="digits",
+        version="3",
+        state="FAILED",
+        default=True,
+        url="http://x",
+        bundle="/b",
+        digest="d",
+        config=ModelConfig(),
+        workers=[],
+        kept=["2", "1"],
+        error=ErrorInfo(type="FileNotFoundError", message="gone", traceback=lines),
+    )
+    text = to_text(status(model))
+    assert "  FileNotFoundError: gone\n    In[3], line 5, in initialize\n        load(path)\n" in text
+    assert "  can be rolled back to: 2, 1" in text

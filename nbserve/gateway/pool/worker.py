@@ -533,7 +533,7 @@ class Worker:
             self._owner.worker_gone(self, info.message)
         for batch_id, late in self._in_hand.lose().items():
             reason = obituary.time_limit(info, self._spec.config.response_timeout_s) if late else info
-            self._owner.batch_lost(self, batch_id, reason, began=late or progress.batch_id == batch_id)
+            self._owner.batch_lost(self, batch_id, reason, began=progress.batch_id == batch_id)
         loaded = self._loaded
         if loaded is not None and not loaded.done():
             loaded.set_exception(LoadError(info.message, info=info))

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from nbserve.config import ModelConfig
-from nbserve.errors import NbserveError
+from nbserve.errors import NbserveError, NotFound
 from nbserve.gateway.batcher import Batcher, QueueTotal
 from nbserve.gateway.pool.topology import Core, Topology
 from nbserve.gateway.registry import Registry
@@ -118,8 +118,6 @@ class RandomLife(RuleBasedStateMachine):
         """The version that the last finished registration or rollback has put in place."""
         self.is_calm = True
         """No fault has been played yet."""
-        self.has_hung = False
-        """A worker has hung: what it had is charged a try, begun or not."""
         self._patches = contextlib.ExitStack()
         for name, stand_in in {
             "nbserve.gateway.pool.worker.WorkerKernel": self.machine.kernel,
@@ -227,7 +225,7 @@ class RandomLife(RuleBasedStateMachine):
     @rule(data=st.data(), count=counts, into_s=moments, seconds=pauses)
     def a_worker_hangs(self, data: st.DataObject, count: int, into_s: float, seconds: float) -> None:
         if victim := self._victim(data, count, into_s):
-            self.has_hung = victim.is_hung = True
+            victim.is_hung = True
             self.loop.run_for(seconds)
 
     def _victim(self, data: st.DataObject, count: int, into_s: float) -> SimKernel | None:
@@ -315,7 +313,7 @@ class RandomLife(RuleBasedStateMachine):
         elif self.is_calm:
             raise AssertionError(f"{payload} got {answer.status}, {answer.error.message}, though nothing was amiss")
         elif answer.error.type == "WorkerDied":
-            assert self.machine.begun[payload] == 1 + retries or self.has_hung, "it had tries left"
+            assert self.machine.begun[payload] == 1 + retries, "it had tries left"
         else:
             assert answer.status in (503, 504, 507), answer.error.message
 
@@ -354,8 +352,8 @@ class RandomLife(RuleBasedStateMachine):
         assert fate == "fine" or before == "", f"a version that {fate} serves"
         self.current = entry.version
 
-    async def _roll_back(self) -> None:
-        self.current = (await self.registry.rollback("m")).version
+    async def _roll_back(self, version: str = "") -> None:
+        self.current = (await self.registry.rollback("m", version)).version
 
     async def _scale(self, workers: int) -> None:
         await self.registry.scale("m", "", workers)
@@ -472,6 +470,47 @@ def test_a_model_that_is_removed_while_a_rollback_waits_stays_removed(life: Rand
     life.remove_the_model(seconds=10.0)
     assert life.registry.names() == []
     assert life.machine.living() == []
+
+
+def test_five_versions_stay_kept_however_often_they_are_rolled_back_to(life: RandomLife) -> None:
+    life.first_version(config=config())
+    for _ in range(7):
+        life.swap(config=config(), fate="fine", seconds=5.0)
+    registry = life.registry
+    kept = ["7", "6", "5", "4", "3"]
+    assert [one.version for one in registry.kept("m")] == kept
+    for version in ("7", "3", "8", "5", "7", "4"):
+        current = registry.find("m").version
+        life._run(life._roll_back(version))
+        life.loop.run_for(5.0)
+        kept = [current, *(one for one in kept if one != version)]
+        assert registry.find("m").version == life.current == version
+        assert [one.version for one in registry.kept("m")] == kept
+    sixth = life.loop.create_task(registry.rollback("m", "1"))
+    life.loop.run_for(0.1)
+    with pytest.raises(NotFound, match="m has no version 1 to go back to") as raised:
+        sixth.result()
+    assert raised.value.hint == f"kept are, last first: {', '.join(kept)}"
+
+
+def test_what_waits_at_a_worker_that_hangs_has_not_run_and_is_answered_by_the_next_one(life: RandomLife) -> None:
+    """Stopped by a signal, or its interpreter held by a thread: also where nothing that has run may run again."""
+    life.first_version(config=config(retries=0))
+    [kernel] = life.machine.living()
+    kernel.is_hung = True
+    life.submit("ok", 3, 30.0)
+    assert [request.answer.status for request in life.requests if request.answer] == [200] * 3
+    assert kernel.is_dead
+
+
+def test_an_endpoint_that_has_failed_says_of_what(life: RandomLife) -> None:
+    life.first_version(config=config())
+    life.machine.failing_loads = 100
+    life.machine.living()[0].die(-9)
+    life.submit("ok", 1, 30.0)
+    [answer] = [request.answer for request in life.requests if request.answer]
+    assert answer.error is not None
+    assert answer.error.message == "no worker is ready: ValueError: initialize raised"
 
 
 def test_scaling_down_keeps_those_that_live(life: RandomLife) -> None:
