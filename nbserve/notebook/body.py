@@ -11,12 +11,13 @@ import contextlib
 import difflib
 import inspect
 import linecache
-from collections.abc import Iterator, Mapping
-from types import TracebackType
+from collections.abc import Coroutine, Iterator, Mapping
+from types import CodeType, TracebackType
 from typing import Any
 
 from nbserve.errors import UsageError
 from nbserve.handler import Handler
+from nbserve.notebook.await_body import ALLOW_AWAIT, awaits
 from nbserve.notebook.history import CurrentCell, History
 
 __all__ = ["CellSyntaxError", "pick_handler", "run_body"]
@@ -36,8 +37,8 @@ class CellSyntaxError(UsageError):
         return self._rendered
 
 
-def run_body(ip: Any, history: History, line: str, body: str) -> ast.Module:
-    """Run the body as the cell's code; its syntax tree.
+def run_body(ip: Any, history: History, line: str, body: str) -> ast.Module | Coroutine[Any, Any, ast.Module]:
+    """Run the body as the cell's code; its syntax tree, or a coroutine of that where the body awaits at its top level.
 
     Raises CellSyntaxError, or what the body raised, which then shows the body's frames only.
     """
@@ -48,16 +49,23 @@ def run_body(ip: Any, history: History, line: str, body: str) -> ast.Module:
     history.cells.add(current.number if current else ip.execution_count, source, filename)
     try:
         tree = ip.transform_ast(ip.compile.ast_parse(source, filename=filename))
-        code = ip.compile(tree, filename, "exec")
+        with ip.compile.extra_flags(ALLOW_AWAIT if ip.autoawait else 0):
+            code = ip.compile(tree, filename, "exec")
     except SyntaxError as exc:
         rendered = ip.SyntaxTB.structured_traceback(type(exc), exc, [])
         raise CellSyntaxError(f"{exc.msg} (line {exc.lineno})", rendered) from None
-    try:
+    ran = ast.Module(tree.body, [])
+    if awaits(code):
+        return _run_async(ip, code, ran)
+    with _shown_from(ip, filename):
         exec(code, ip.user_global_ns, ip.user_ns)
-    except BaseException as exc:
-        _show_only(ip, exc, filename)
-        raise
-    return ast.Module(tree.body, [])
+    return ran
+
+
+async def _run_async(ip: Any, code: CodeType, ran: ast.Module) -> ast.Module:
+    with _shown_from(ip, code.co_filename):
+        await eval(code, ip.user_global_ns, ip.user_ns)
+    return ran
 
 
 def pick_handler(tree: ast.Module, namespace: Mapping[str, Any], wanted: str | None = None) -> tuple[str, Any]:
@@ -155,6 +163,15 @@ def _cache(ip: Any, current: CurrentCell | None, source: str) -> str:
     lines = [f"{text}\n" for text in source.splitlines()]
     linecache.cache[current.filename] = (len(source), None, lines, current.filename)
     return current.filename
+
+
+@contextlib.contextmanager
+def _shown_from(ip: Any, filename: str) -> Iterator[None]:
+    try:
+        yield
+    except BaseException as exc:
+        _show_only(ip, exc, filename)
+        raise
 
 
 def _show_only(ip: Any, exc: BaseException, filename: str) -> None:

@@ -6,9 +6,10 @@ verbs are in `verbs.py`, the story of a serve in `serve.py`.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any
 
 import click
@@ -19,6 +20,7 @@ from nbserve.endpoint import Endpoint, Secret
 from nbserve.errors import UsageError
 from nbserve.explanation import Explanation
 from nbserve.failures import find_failure
+from nbserve.notebook.await_body import make_transformer
 from nbserve.notebook.board import Board
 from nbserve.notebook.body import pick_handler, run_body
 from nbserve.notebook.completion import make_matcher
@@ -105,6 +107,7 @@ class _Extension:
         self._cell_command = _cell_command()
         self._names: list[str] = []
         self._matcher = make_matcher(self._completed(), lambda: self._names)
+        self._transformer = make_transformer(ip)
         self._magics: list[tuple[str, str]] = []
 
     @property
@@ -124,6 +127,7 @@ class _Extension:
         for name, parsed in self._commands.items():
             self._register("line", f"nbserve_{name}", self._alias(name), _help(parsed, f"%nbserve {name}"))
         self._ip.Completer.custom_matchers.append(self._matcher)
+        self._ip.input_transformers_post.append(self._transformer)
         for kind, show in _SHOWN.items():
             self._ip.display_formatter.formatters["text/plain"].for_type(kind, show)
 
@@ -134,6 +138,8 @@ class _Extension:
             self._ip.magics_manager.magics[kind].pop(name, None)
         with contextlib.suppress(ValueError):
             self._ip.Completer.custom_matchers.remove(self._matcher)
+        with contextlib.suppress(ValueError):
+            self._ip.input_transformers_post.remove(self._transformer)
         for shown in _SHOWN:
             self._ip.display_formatter.formatters["text/plain"].pop(shown, None)
 
@@ -148,7 +154,7 @@ class _Extension:
         self._ip.register_magic_function(no_var_expand(magic), kind, name)
         self._magics.append((kind, name))
 
-    def _serve_handler(self, line: str, cell: str) -> Endpoint | None:
+    def _serve_handler(self, line: str, cell: str) -> Endpoint | Coroutine[Any, Any, Endpoint] | None:
         params = _parse(self._cell_command, line)
         if params is None:
             return None
@@ -156,9 +162,16 @@ class _Extension:
         if not name:
             raise _Usage("%%serve_handler needs a name: %%serve_handler digits --sample x_test[0]")
         config = _config(params)
-        tree = run_body(self._ip, self._history, line, cell)
-        _, target = pick_handler(tree, self._ip.user_ns, params["handler"])
-        return self._serve(name, target, params, config)
+
+        def serve(tree: ast.Module) -> Endpoint:
+            _, target = pick_handler(tree, self._ip.user_ns, params["handler"])
+            return self._serve(name, target, params, config)
+
+        async def serve_when_run(running: Coroutine[Any, Any, ast.Module]) -> Endpoint:
+            return serve(await running)
+
+        ran = run_body(self._ip, self._history, line, cell)
+        return serve(ran) if isinstance(ran, ast.Module) else serve_when_run(ran)
 
     def _nbserve(self, line: str) -> Any:
         name, _, rest = line.strip().partition(" ")

@@ -14,6 +14,7 @@ from traitlets.config import Config
 
 from nbserve.errors import UsageError
 from nbserve.handler import Handler
+from nbserve.notebook.await_body import make_transformer
 from nbserve.notebook.body import CellSyntaxError, pick_handler, run_body
 from nbserve.notebook.history import History
 
@@ -40,9 +41,9 @@ def history(shell: Any) -> Iterator[History]:
 
 
 @pytest.fixture
-def trees(shell: Any, history: History) -> list[ast.Module]:
+def trees(shell: Any, history: History) -> list[Any]:
     """Registers the magic with the body's part only; what it returned."""
-    seen: list[ast.Module] = []
+    seen: list[Any] = []
     shell.register_magic_function(
         lambda line, cell: seen.append(run_body(shell, history, line, cell)), "cell", "serve_handler"
     )
@@ -186,3 +187,26 @@ def test_a_module_class_is_told_how_it_is_served() -> None:
     with pytest.raises(UsageError) as caught:
         pick_handler(ast.parse("class Net: pass"), {"Net": Net})
     assert "%nbserve serve model" in caught.value.hint
+
+
+def test_a_body_awaits_as_a_plain_cell_does(shell: Any, history: History) -> None:
+    shell.register_magic_function(lambda line, cell: run_body(shell, history, line, cell), "cell", "serve_handler")
+    shell.input_transformers_post.append(make_transformer(shell))
+    cell = (
+        "%%serve_handler waits\nimport asyncio\nresult = await asyncio.sleep(0, 5)\n"
+        "def predict(batch):\n    return [result]"
+    )
+    assert isinstance(shell.run_cell(cell, store_history=True).result, ast.Module)
+    predict = shell.user_ns["predict"]
+    assert predict([1]) == [5]
+    assert predict.__code__.co_firstlineno == 4
+    failing = "%%serve_handler waits\nawait asyncio.sleep(0)\n1 / 0\ndef predict(batch):\n    return batch"
+    failed: Any = shell.run_cell(failing, store_history=True).error_in_exec
+    assert failed.__class__.__name__ == "ZeroDivisionError"
+    shown = "\n".join(failed._render_traceback_())
+    assert "1 / 0" in shown
+    assert "_run_async" not in shown
+    shell.autoawait = False  # as in a plain cell then: an error, at its line
+    error = shell.run_cell(cell, store_history=True).error_in_exec
+    assert isinstance(error, CellSyntaxError)
+    assert "line 3" in error.message
