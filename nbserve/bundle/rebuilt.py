@@ -43,7 +43,6 @@ def check_rebuilt(root: Path, namespace: Mapping[str, Any]) -> int:
         raise ProofError(
             "what the worker rebuilt is not what the notebook has: "
             + "; ".join(f"{path}: {what}" for path, what in found),
-            hint="give its class a __reduce__ or __getstate__ that keeps it, or keep it out of what the handler uses; "
-            "--proof off serves it as it is",
+            hint="give its class a __reduce__ or __getstate__ that keeps it, or make it in `initialize`",
         )
     return len(here.entries)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -70,8 +70,9 @@ def _told(gateway: Running) -> ModelStatus:
     raise AssertionError("no warning")
 
 
+@pytest.mark.parametrize("proof", ["on", "off"])
 def test_a_value_that_a_saver_lost_is_named_by_its_path(
-    gateway: Running, make_bundle: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    proof: Literal["on", "off"], gateway: Running, make_bundle: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = Encoder._state
 
@@ -81,7 +82,9 @@ def test_a_value_that_a_saver_lost_is_named_by_its_path(
     with monkeypatch.context() as patch:
         patch.setattr(Encoder, "_state", state)
         bundle = make_bundle(DECAYING, handler="predict", sample=1)
-    version = gateway.client.register(str(bundle), name="lost", config=ModelConfig(), synchronous=False).version
+    # What is compared with the notebook's answer is another thing, and may be off.
+    config = ModelConfig(proof=proof)
+    version = gateway.client.register(str(bundle), name="lost", config=config, synchronous=False).version
 
     def failed() -> ErrorInfo | None:
         return gateway.client.model("lost", version).error
@@ -89,8 +92,5 @@ def test_a_value_that_a_saver_lost_is_named_by_its_path(
     error = load_error(gateway.client.model("lost", version), until(failed, "a failure"))
     assert isinstance(error, ProofError)
     assert "decay.rate: float 0.5 in the notebook, missing in the worker" in error.message
-    assert "--proof off" in error.hint
+    assert "make it in `initialize`" in error.hint
     gateway.client.unregister("lost", version)
-    gateway.client.register(str(bundle), name="lost", config=ModelConfig(proof="off"))  # its answers are equal
-    assert gateway.predict("1", "lost").json() == 0.5
-    gateway.client.unregister("lost")

@@ -383,7 +383,7 @@ class Worker:
             device=spec.config.device,
             isolate=spec.config.isolate == "on",
             redact=spec.config.redact,
-            compare=self.id == 0 and self.restarts == 0 and spec.config.proof == "on",  # the first of a version
+            compare=self.id == 0 and self.restarts == 0,  # the first of a version
         )
         hello = Frame(Kind.HELLO, meta=encode_meta(Hello([VERSION], "nbserve-gateway", os.getpid())))
         self._write(hello)

@@ -145,7 +145,7 @@ def test_a_broken_saver_is_found(
         with pytest.raises(ProofError) as caught:
             check(bundle(tmp_path))
     assert said in caught.value.message
-    assert "--proof off" in caught.value.hint
+    assert "make it in `initialize`" in caught.value.hint
 
 
 def test_views_of_one_array_stay_views(tmp_path: Path) -> None:
