@@ -142,13 +142,16 @@ class Endpoint:
         """
         return explanation(self._served.model(), variable)
 
-    def verify(self, python: str = "") -> Verification:
+    def verify(
+        self, python: str = "", *, device: str | None = None, env: Mapping[str, str] | None = None
+    ) -> Verification:
         """Prove the bundle that it serves once more, in a gateway of its own; with another interpreter where named.
 
+        device, env: other ones than it is served with; env's are put over those.
         Raises BundleError where the bundle is damaged; a differing answer is in what is returned (`passed`).
         """
         model = self._served.model()
-        return actions.verify_bundle(Path(model.bundle), model.config, python)
+        return actions.verify_bundle(Path(model.bundle), model.config, python, device, tuple((env or {}).items()))
 
     def export(
         self,
@@ -289,12 +292,15 @@ class Endpoint:
         seed: int = 1,
         timeout_s: float = 30.0,
         processes: int | None = None,
+        out: str | Path | None = None,
+        html: str | Path | None = None,
     ) -> BenchResult:
         """Measure it: rate, latencies, what the limit is; a closed loop that fills its batches where nothing is said.
 
         rate: open loop, requests a second; concurrency: closed loop; search with slo ("p99<10ms"): the highest rate
         that meets it. against: another version, measured in turns. data: a value as in `predict`, or the Path of a
-        file; None = the sample. replay: a file of `record`, sent as it came, `speed` times as fast.
+        file; None = the sample. replay: a file of `record`, sent as it came, `speed` times as fast. out, html: files
+        for the result as JSON, and for its page with plots.
         Raises UsageError, NotFound, MeasureError.
         """
         from nbserve.measure.target import body_of_value
@@ -316,7 +322,8 @@ class Endpoint:
             "processes": processes,
         }
         body = data if data is None or isinstance(data, Path) else body_of_value(data, content_type)
-        return actions.bench_target(self._served, options, data=body, content_type=content_type)
+        files = {"out": Path(out) if out else None, "html": Path(html) if html else None}
+        return actions.bench_target(self._served, options, data=body, content_type=content_type, **files)
 
     def __repr__(self) -> str:
         from nbserve.notebook.card import as_text

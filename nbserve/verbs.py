@@ -256,8 +256,10 @@ _TABLE = (
         (
             click.Argument(["name"], metavar="NAME[@GATEWAY]|URL", shell_complete=complete_name),
             *BENCH_PARAMS,
-            click.Option(["--out"], type=_PATH, metavar="FILE", help="The result as JSON."),
-            click.Option(["--html"], type=_PATH, metavar="FILE", help="The report as a page, with plots."),
+            click.Option(["--out"], type=_PATH, default=None, metavar="FILE", help="The result as JSON."),
+            click.Option(
+                ["--html"], type=_PATH, default=None, metavar="FILE", help="The report as a page, with plots."
+            ),
             _VERSION,
             _GATEWAY,
             _JSON,
@@ -455,7 +457,12 @@ _TABLE = (
                 metavar="EXE",
                 help="With this interpreter, or that of a virtual environment's folder; nbserve is installed there.",
             ),
-            click.Option(["--device"], metavar="DEVICE", help="auto, cpu, cuda or cuda:i.  [default: as served]"),
+            click.Option(
+                ["--device"],
+                default=None,
+                metavar="DEVICE",
+                help="auto, cpu, cuda or cuda:i.  [default: as served]",
+            ),
             _option_named("env"),
             _VERSION,
             _GATEWAY,

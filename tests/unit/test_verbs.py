@@ -37,6 +37,24 @@ def test_endpoint_has_every_verb_of_an_endpoint(name: str) -> None:
             assert parameter.default == options[parameter.name].get_default(click.Context(click.Command("x")))
 
 
+FOUND_BY = {"name", "gateway", "version", "as_json"}
+"""Options that say which endpoint is meant, and how it is shown: an `Endpoint` is one, and returns plain data."""
+NOT_IN_PYTHON = {
+    "stop": {"all_"},  # of other endpoints
+    "bench": {"method", "headers"},  # for URLs that are no endpoints
+    "profile": {"list_", "no_wait", "stop"},  # of one that goes on behind a cell
+    "export": {"kind"},  # there is one
+}
+
+
+@pytest.mark.parametrize("name", [name for name, verb in VERBS.items() if verb.on == "endpoint"] + OF_NAMES)
+def test_endpoint_has_every_option_of_its_verbs(name: str) -> None:
+    if name in ("token", "failures", "predict"):
+        return
+    has = set(inspect.signature(getattr(Endpoint, name)).parameters) - {"self"}
+    assert {param.name for param in VERBS[name].params} - FOUND_BY - has == NOT_IN_PYTHON.get(name, set())
+
+
 @pytest.mark.parametrize("face", ["cli", "magic"])
 def test_serve_without_options_is_the_default_configuration(face: Any) -> None:
     parsed = command(VERBS["serve"], face).make_context("serve", ["target"])
