@@ -12,7 +12,7 @@ import itertools
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from nbserve.config import ModelConfig
@@ -43,6 +43,10 @@ from nbserve.wire.messages import AnswerItem, AnswerMeta, RequestItem, Timings
 __all__ = ["Batcher", "Probe", "QueueTotal"]
 
 log = logging.getLogger("nbserve.batcher")
+
+SUFFIX = "".join(
+    f", {stage};dur=%.3f" for stage in ("decode", "preprocess", "inference", "postprocess", "encode", "transport")
+)
 
 _batch_ids = itertools.count(1)
 
@@ -223,7 +227,9 @@ class Batcher:
             self._timer.cancel()
             self._timer = None
         self._send_retries()
-        while True:
+        if not self._items:
+            self._queue.clear()  # of those that were abandoned
+        while self._items:
             self._drop_heads()
             now_s = self._clock()
             limits = self._cap.limits(now_s)
@@ -346,7 +352,7 @@ class Batcher:
             return
         round_trip_s = now_s - batch.sent_s
         timings = meta.timings
-        transport_s = max(0.0, round_trip_s - sum(_stages(timings)))
+        transport_s = max(0.0, round_trip_s - _work_s(timings))
         suffix = _timing_suffix(timings, transport_s)
         clean = len(meta.items) == len(batch.requests)
         for answer, body in zip(meta.items, bodies, strict=False):
@@ -371,8 +377,10 @@ class Batcher:
             self._cap.note_trouble(meta.extra, now_s)
         if self._items >= self.config.max_batch_size:
             self._pump()  # the next batch is full: the worker need not wait for what else this turn brings
-        else:
+        elif self._items or self._retries:
             self._wake()
+        else:
+            self._check_empty()
 
     def batch_lost(self, worker: Worker, batch_id: int, info: ErrorInfo, *, began: bool) -> None:
         """The worker died with this batch in hand. One that never began is no suspect, and costs it no try."""
@@ -455,10 +463,7 @@ class Batcher:
         wait_s = batch.sent_s - request.arrived_s
         batch_wait_s = max(0.0, min(wait_s, batch.sent_s - batch.idle_since_s))
         queue_s = wait_s - batch_wait_s
-        stages = self.stats.stages
-        stages["queue"].add(queue_s)
-        stages["batch"].add(batch_wait_s)
-        self.stats.latency.add(now_s - request.arrived_s)
+        self.stats.time_answer(queue_s, batch_wait_s, now_s - request.arrived_s)
         timing = f"queue;dur={queue_s * 1e3:.3f}, batch;dur={batch_wait_s * 1e3:.3f}{suffix}"
         status, worker_id = answer.status, batch.worker.id
         if error is not None:
@@ -516,27 +521,23 @@ class Batcher:
 
 def _all_late(batch: _Batch, meta: AnswerMeta) -> ErrorInfo | None:
     """The error of a batch that was interrupted as a whole at the time limit, else None."""
-    if not meta.last or len(meta.items) != len(batch.requests):
+    if not meta.last or len(meta.items) != len(batch.requests) or not meta.items or meta.items[0].error is None:
         return None
     errors = [item.error for item in meta.items if item.error is not None and item.error.status == 504]
     return errors[0] if errors and len(errors) == len(batch.requests) else None
 
 
-def _stages(timings: Timings) -> Iterator[float]:
-    yield timings.decode_s
-    yield timings.preprocess_s
-    yield timings.inference_s
-    yield timings.postprocess_s
-    yield timings.encode_s
+def _work_s(timings: Timings) -> float:
+    return timings.decode_s + timings.preprocess_s + timings.inference_s + timings.postprocess_s + timings.encode_s
 
 
 def _timing_suffix(timings: Timings, transport_s: float) -> str:
     """The part of Server-Timing that all requests of a batch share, in milliseconds."""
-    return (
-        f", decode;dur={timings.decode_s * 1e3:.3f}"
-        f", preprocess;dur={timings.preprocess_s * 1e3:.3f}"
-        f", inference;dur={timings.inference_s * 1e3:.3f}"
-        f", postprocess;dur={timings.postprocess_s * 1e3:.3f}"
-        f", encode;dur={timings.encode_s * 1e3:.3f}"
-        f", transport;dur={transport_s * 1e3:.3f}"
+    return SUFFIX % (
+        timings.decode_s * 1e3,
+        timings.preprocess_s * 1e3,
+        timings.inference_s * 1e3,
+        timings.postprocess_s * 1e3,
+        timings.encode_s * 1e3,
+        transport_s * 1e3,
     )

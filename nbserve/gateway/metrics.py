@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import re
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
 
 from nbserve.wire.messages import MetricDelta, Timings
 
@@ -20,6 +21,8 @@ log = logging.getLogger("nbserve.metrics")
 BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 HANDLER_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 STAGES = ("queue", "batch", "decode", "preprocess", "inference", "postprocess", "encode", "transport")
+NOTED = 64
+"""Answers, or batches, whose times are noted before they are added up: it takes some 50 us."""
 MAX_SERIES = 1000
 """Label combinations kept for one version's own metrics: a request id as a label must not fill memory."""
 
@@ -41,6 +44,24 @@ class Histogram:
         """One value, or several equal ones."""
         self.counts[bisect_left(self.bounds, value)] += times
         self.total += value * times
+
+    def add_all(self, values: list[float]) -> None:
+        """Many values: to sort them and cut at the bounds costs a fifth of adding each. Leaves them sorted."""
+        values.sort()
+        begin = 0
+        for place, bound in enumerate(self.bounds):
+            end = bisect_right(values, bound, begin)
+            self.counts[place] += end - begin
+            begin = end
+        self.counts[-1] += len(values) - begin
+        self.total += sum(values)
+
+    def add_times(self, values: Iterable[float], times: Iterable[int]) -> None:
+        """Many values, each so many times; without a call for each."""
+        bounds, counts = self.bounds, self.counts
+        for value, count in zip(values, times, strict=True):
+            counts[bisect_left(bounds, value)] += count
+            self.total += value * count
 
     @property
     def count(self) -> int:
@@ -79,32 +100,61 @@ class Histogram:
 
 
 class VersionStats:
-    """Numbers of one model version."""
-
-    __slots__ = ("batch_sizes", "handler", "isolation_s", "latency", "requests", "stages")
+    """Numbers of one model version. Times are only noted on a request's way, and added up by who wants to see them."""
 
     def __init__(self) -> None:
         self.requests: dict[int, int] = {}
-        self.latency = Histogram()
-        self.stages = {stage: Histogram() for stage in STAGES}
         self.batch_sizes: dict[int, int] = {}
         self.isolation_s = 0.0
         self.handler = HandlerMetrics()
+        self._latency = Histogram()
+        self._stages = {stage: Histogram() for stage in STAGES}
+        self._answers: list[tuple[float, float, float]] = []  # queue, batch, latency
+        self._batches: list[tuple[int, Timings, float]] = []
 
     def count_request(self, status: int) -> None:
         """One answer; 499 where the client had gone."""
         self.requests[status] = self.requests.get(status, 0) + 1
 
+    def time_answer(self, queue_s: float, batch_s: float, latency_s: float) -> None:
+        """One answer of a worker: it waited for others, then for its batch, and was there after so long."""
+        self._answers.append((queue_s, batch_s, latency_s))
+        if len(self._answers) >= NOTED:
+            self._add_up()
+
     def count_batch(self, size: int, timings: Timings, transport_s: float) -> None:
         """One batch: each of its requests spent these times in it."""
         self.batch_sizes[size] = self.batch_sizes.get(size, 0) + 1
-        stages = self.stages
-        stages["decode"].add(timings.decode_s, size)
-        stages["preprocess"].add(timings.preprocess_s, size)
-        stages["inference"].add(timings.inference_s, size)
-        stages["postprocess"].add(timings.postprocess_s, size)
-        stages["encode"].add(timings.encode_s, size)
-        stages["transport"].add(transport_s, size)
+        self._batches.append((size, timings, transport_s))
+        if len(self._batches) >= NOTED:
+            self._add_up()
+
+    @property
+    def latency(self) -> Histogram:
+        """Of answers of workers, from arrival."""
+        self._add_up()
+        return self._latency
+
+    @property
+    def stages(self) -> dict[str, Histogram]:
+        """What requests spent in each stage."""
+        self._add_up()
+        return self._stages
+
+    def _add_up(self) -> None:
+        stages = self._stages
+        if self._answers:
+            queue_s, batch_s, latency_s = map(list, zip(*self._answers, strict=True))
+            stages["queue"].add_all(queue_s)
+            stages["batch"].add_all(batch_s)
+            self._latency.add_all(latency_s)
+            self._answers.clear()
+        if self._batches:
+            sizes, timings, transport_s = zip(*self._batches, strict=True)
+            for stage in ("decode", "preprocess", "inference", "postprocess", "encode"):
+                stages[stage].add_times(map(attrgetter(f"{stage}_s"), timings), sizes)
+            stages["transport"].add_times(transport_s, sizes)
+            self._batches.clear()
 
     def by_class(self) -> dict[str, int]:
         """Answers by status class: {"2xx": 7}."""

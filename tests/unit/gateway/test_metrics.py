@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
-from nbserve.gateway.metrics import BOUNDS_S, HANDLER_BOUNDS, MAX_SERIES, Histogram, VersionStats
+from nbserve.gateway.metrics import BOUNDS_S, HANDLER_BOUNDS, MAX_SERIES, NOTED, Histogram, VersionStats
 from nbserve.gateway.metrics_page import PIECE_LINES, MetricsPage, VersionView
 from nbserve.metrics import Metrics
 from nbserve.wire.messages import MetricDelta, Timings
@@ -45,7 +45,7 @@ def test_our_own_numbers() -> None:
     stats.count_request(200)
     stats.count_request(503)
     stats.count_batch(2, Timings(0.001, 0.002, 0.003, 0.004, 0.005), 0.006)
-    stats.latency.add(0.02)
+    stats.time_answer(0.0, 0.0, 0.02)
     samples = scrape(view(stats))
     assert samples["nbserve_requests_total", (MINE[0], ("status", "200"), MINE[1])] == 2
     assert samples["nbserve_batch_size_count", MINE] == 1
@@ -60,6 +60,24 @@ def test_our_own_numbers() -> None:
     assert samples["nbserve_workers", (MINE[0], ("state", "READY"), MINE[1])] == 2
     assert samples["nbserve_worker_restarts_total", MINE] == 1
     assert stats.by_class() == {"2xx": 2, "5xx": 1}
+
+
+@given(st.lists(st.one_of(st.floats(0, 100), st.sampled_from(BOUNDS_S)), max_size=3 * NOTED), st.integers(1, 40))
+def test_times_that_were_noted_count_like_those_added_at_once(times: list[float], size: int) -> None:
+    stats, latency, decode = VersionStats(), Histogram(), Histogram()
+    for seconds in times:
+        stats.time_answer(1.0, 2.0, seconds)
+        stats.count_batch(size, Timings(decode_s=seconds), 0.5)
+        latency.add(seconds)
+        for _ in range(size):
+            decode.add(seconds)
+    assert stats.latency.counts == latency.counts
+    assert stats.latency.total == pytest.approx(latency.total)
+    assert stats.stages["decode"].counts == decode.counts
+    assert stats.stages["decode"].total == pytest.approx(decode.total)
+    assert stats.stages["queue"].total == len(times)
+    assert stats.stages["batch"].total == 2 * len(times)
+    assert stats.stages["transport"].total == size * len(times) / 2
 
 
 def test_a_handlers_own_metrics_are_added_up_over_its_workers() -> None:
