@@ -22,7 +22,7 @@ of buffers for a vectored write, and an incremental reader. Called by gateway/po
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import IntEnum, IntFlag
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
@@ -106,6 +106,10 @@ class Frame(NamedTuple):
     arena_at: int = -1
 
 
+Head = tuple[int, int, int, int, int, int, int]
+"""Of a frame: bytes of all of it, kind, flags, batch id, items, bytes of meta, bytes of bodies."""
+
+
 def pack(frame: Frame) -> list[Buffer]:
     """Frame -> buffers for one vectored write (`sendmsg`, `transport.writelines`); bodies are not copied.
 
@@ -134,19 +138,30 @@ class FrameReader:
         self._max_body_bytes = max_body_bytes
         self._need = HEADER.size
 
-    def feed(self, data: Buffer) -> Iterator[Frame]:
-        """Add bytes; yield every frame that they complete."""
+    def feed(self, data: bytes) -> Iterable[Frame]:
+        """Add bytes -> every frame that they complete; to be gone through before the next call."""
+        if not self._buffer and len(data) >= HEADER.size:
+            head = read_head(data, 0, self._max_body_bytes)
+            if head[0] == len(data):  # one whole frame, as nearly always: it may keep these bytes
+                return [unpack(data, head=head)]
         self._buffer += data
+        return self._complete()
+
+    def _complete(self) -> Iterator[Frame]:
         while len(self._buffer) >= self._need:
-            if self._need == HEADER.size:
-                self._need = frame_bytes(self._buffer, self._max_body_bytes)
-                if len(self._buffer) < self._need:
-                    return
+            head = read_head(self._buffer, 0, self._max_body_bytes)
+            self._need = head[0]
+            if len(self._buffer) < self._need:
+                return
             # Hand the frame its own memory: callers may keep views while later bytes arrive.
-            raw = bytes(memoryview(self._buffer)[: self._need])
-            del self._buffer[: self._need]
+            raw: Buffer
+            if len(self._buffer) == self._need:
+                raw, self._buffer = self._buffer, bytearray()
+            else:
+                raw = bytes(memoryview(self._buffer)[: self._need])
+                del self._buffer[: self._need]
             self._need = HEADER.size
-            yield unpack(raw)
+            yield unpack(raw, head=head)
 
     def eof(self) -> None:
         """The peer closed: raises EndOfFile between frames, ShortRead inside one."""
@@ -155,9 +170,9 @@ class FrameReader:
         raise EndOfFile("peer closed")
 
 
-def frame_bytes(header: Buffer, max_body_bytes: int = MAX_BODY_BYTES) -> int:
-    """Size of the whole frame that starts with these (at least 32) bytes; checks the header."""
-    magic, version, kind, flags, _, _batch_id, count, meta_bytes, body_bytes = HEADER.unpack_from(header)
+def read_head(data: Buffer, at: int = 0, max_body_bytes: int = MAX_BODY_BYTES) -> Head:
+    """The header in the 32 bytes from `at`, checked. Raises GarbageFrame, OversizedFrame, UnsupportedVersion."""
+    magic, version, kind, flags, _, batch_id, count, meta_bytes, body_bytes = HEADER.unpack_from(data, at)
     if magic != MAGIC:
         raise GarbageFrame(f"bad magic {magic!r}")
     if version != VERSION:
@@ -165,19 +180,25 @@ def frame_bytes(header: Buffer, max_body_bytes: int = MAX_BODY_BYTES) -> int:
     if kind not in _KINDS:
         raise GarbageFrame(f"unknown frame kind {kind}")
     _check_sizes(count, meta_bytes, body_bytes, max_body_bytes)
-    return int(HEADER.size + 4 * count + meta_bytes + (_PLACE.size if flags & _MEMFD else body_bytes))
+    size = HEADER.size + 4 * count + meta_bytes + (_PLACE.size if flags & _MEMFD else body_bytes)
+    return size, kind, flags, batch_id, count, meta_bytes, body_bytes
 
 
-def unpack(raw: Buffer, arena: ArenaView | None = None) -> Frame:
-    """One whole frame's bytes -> Frame. Raises GarbageFrame where the lengths do not add up, or an arena is missing."""
-    _, _, kind, flags, _, batch_id, count, meta_bytes, body_bytes = HEADER.unpack_from(raw)
-    lengths = struct.unpack_from(f"<{count}I", raw, HEADER.size)
-    if sum(lengths) != body_bytes:
-        raise GarbageFrame(f"{count} lengths sum to {sum(lengths)}, the header says {body_bytes} bytes")
+def unpack(raw: Buffer, arena: ArenaView | None = None, head: Head | None = None) -> Frame:
+    """One whole frame's bytes -> Frame. Raises GarbageFrame where the lengths do not add up, or an arena is missing.
+
+    head: as `read_head` found it in these bytes, where it has read them.
+    """
+    _, kind, flags, batch_id, count, meta_bytes, body_bytes = head or read_head(raw)
     view = memoryview(raw)
     at = HEADER.size + 4 * count
     meta = view[at : at + meta_bytes]
     at += meta_bytes
+    if not (count or body_bytes or flags):  # as most that are no batches
+        return Frame(_KINDS[kind], _FLAGS[flags & 15], batch_id, meta)
+    lengths = struct.unpack_from(f"<{count}I", raw, HEADER.size)
+    if sum(lengths) != body_bytes:
+        raise GarbageFrame(f"{count} lengths sum to {sum(lengths)}, the header says {body_bytes} bytes")
     if flags & _MEMFD:
         if arena is None:
             raise GarbageFrame("the bodies lie in an arena, and there is none on this side")

@@ -14,6 +14,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -41,6 +42,10 @@ __all__ = ["WorkerLoop"]
 
 log = logging.getLogger("nbserve.worker")
 
+PATIENCE_S = 0.001
+"""Frames that follow one another within this time are waited for in the read itself, not in the kernel's loop."""
+TURN_S = 0.005
+"""So long, and a batch, before the loop gets its turn: a console, a timer."""
 DEVICE_LOST_EXIT_CODE = 70
 """EX_SOFTWARE of sysexits.h."""
 
@@ -50,7 +55,7 @@ class WorkerLoop:
 
     def __init__(self, sock: socket.socket, page: StatusPage, app: Any, last_words_fd: int) -> None:
         self._arena = ArenaView(page.fd)
-        self._stream = DataStream(sock, self._arena)
+        self._stream = DataStream(sock, self._arena, patience_s=PATIENCE_S)
         self._page = page
         self._app = app
         self._last_words_fd = last_words_fd
@@ -64,6 +69,7 @@ class WorkerLoop:
         self._tasks: dict[int, asyncio.Task[None]] = {}  # of coroutine handlers, by batch
         self._turn = asyncio.Lock()  # one batch after the other, in the order in which they came
         self._drains = self._has_left = False
+        self._last_s = 0.0  # when the last frame was done with
         self._print_header = {
             "msg_type": "nbserve_batch",
             "session": app.session.session,
@@ -102,16 +108,26 @@ class WorkerLoop:
     # -- frames in ---------------------------------------------------------------------------------------------------
 
     def _on_readable(self) -> None:
+        """One frame; and, where they come closely, those that follow, for as long as a turn lasts."""
         if self._has_left:
             return
+        began_s = time.monotonic()
+        comes_closely = began_s - self._last_s < PATIENCE_S
         try:
-            frame = self._stream.read()
-            handle = self._handlers.get(frame.kind)
-            if handle is None:
-                raise WireError(f"unexpected {frame.kind.name} frame from the gateway")
-            handle(frame)
-            del frame
-            self._release()
+            frame: Frame | None = self._stream.read()
+            while frame is not None:
+                handle = self._handlers.get(frame.kind)
+                if handle is None:
+                    raise WireError(f"unexpected {frame.kind.name} frame from the gateway")
+                handle(frame)
+                del frame
+                self._release()
+                now_s = self._last_s = time.monotonic()
+                if not comes_closely or now_s - began_s > TURN_S or self._tasks or self._has_left:
+                    break
+                frame = self._stream.poll()
+            else:
+                self._last_s = 0.0  # they come less closely now
             if self._stream.holds_frame:  # by way of the loop: a console must get its turn
                 assert self._loop is not None
                 self._loop.call_soon(self._on_readable)
@@ -307,8 +323,10 @@ class WorkerLoop:
             AnswerItem(place, "error" if answer.error else "whole", answer.status, answer.content_type, answer.error)
             for place, answer in enumerate(answers)
         ]
-        trouble = {"isolation_s": outcome.isolation_s, "memory_fits": outcome.memory_fits}
-        extra = {name: value for name, value in trouble.items() if value}
+        extra: dict[str, Any] = {}
+        if outcome.isolation_s or outcome.memory_fits:
+            trouble = {"isolation_s": outcome.isolation_s, "memory_fits": outcome.memory_fits}
+            extra = {name: value for name, value in trouble.items() if value}
         metrics, device = self._session.pipeline.context.metrics.drain(), self._device.due()
         meta = AnswerMeta(items, outcome.timings, metrics, extra=extra, device_memory=device)
         bodies = [answer.body for answer in answers]

@@ -142,6 +142,26 @@ def test_frames_read_ahead_are_held() -> None:
         assert not reader.holds_frame
 
 
+def test_who_waits_a_while_gets_nothing_or_a_whole_frame() -> None:
+    ours, theirs = socket.socketpair()
+    frame = Frame(Kind.BATCH, bodies=[b"some", b"bodies"])
+    raw = b"".join(bytes(part) for part in pack(frame))
+    with ours, theirs:
+        reader = DataStream(theirs, patience_s=0.001)
+        assert reader.poll() is None
+        ours.sendall(raw[:40])
+        slow = threading.Timer(0.05, ours.sendall, [raw[40:]])  # longer than the patience: one that has begun is read
+        slow.start()
+        found = reader.poll()
+        slow.join()
+        assert found is not None
+        assert plain(found) == plain(frame)
+        assert reader.poll() is None
+        ours.close()
+        with pytest.raises(EndOfFile):
+            reader.poll()
+
+
 def test_meta_of_another_type_is_garbage() -> None:
     with pytest.raises(GarbageFrame, match="AnswerMeta"):
         decode_meta(encode_meta(["no"]), AnswerMeta)
