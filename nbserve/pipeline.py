@@ -3,8 +3,8 @@
 Owns how a handler is called and how its failures become answers. Used by the worker's loop for traffic, and in the
 notebook for the proof and for replaying a failed request: the very same code, so that what was proven is what runs.
 
-The steps are written once, as a generator that yields what the handler returned; `run` drives it for ordinary handlers
-and `run_async` awaits the steps of coroutine handlers.
+The steps are written once, as a generator that yields what is to be awaited: `run_async` does so for coroutine
+handlers; for ordinary handlers, whom `run` serves, nothing is.
 """
 
 from __future__ import annotations
@@ -126,13 +126,9 @@ class Pipeline:
         steps = self._steps(items, clock)
         with _inference_mode():
             try:
-                value = next(steps)
+                next(steps)
                 while True:
-                    if inspect.isawaitable(value):
-                        error = TypeError("this handler is a coroutine; it needs a running event loop")
-                        value = steps.throw(error)
-                    else:
-                        value = steps.send(value)
+                    steps.throw(TypeError("this handler is a coroutine; it needs a running event loop"))
             except StopIteration as done:
                 return Outcome(done.value, clock.timings, clock.isolation_s, clock.memory_fits)
 
@@ -143,16 +139,13 @@ class Pipeline:
         try:
             value = next(steps)
             while True:
-                if inspect.isawaitable(value):
-                    try:
-                        with _inference_mode():
-                            result = await value
-                    except Exception as exc:
-                        value = steps.throw(exc)
-                        continue
-                    value = steps.send(result)
-                else:
-                    value = steps.send(value)
+                try:
+                    with _inference_mode():
+                        result = await value
+                except Exception as exc:
+                    value = steps.throw(exc)
+                    continue
+                value = steps.send(result)
         except StopIteration as done:
             return Outcome(done.value, clock.timings, clock.isolation_s, clock.memory_fits)
 
@@ -235,15 +228,21 @@ class Pipeline:
             if self._intake is not None:
                 batch = self._intake.batch(rows)
             else:
-                batch = (yield self._preprocess(rows)) if self._preprocess is not None else rows
+                batch = self._preprocess(rows) if self._preprocess is not None else rows
+                if hasattr(type(batch), "__await__"):
+                    batch = yield batch
             clock.lap("preprocess_s")
             stage = "inference"
             self._on_stage(stage)
-            outputs = yield self._inference(batch)
+            outputs = self._inference(batch)
+            if hasattr(type(outputs), "__await__"):
+                outputs = yield outputs
             clock.lap("inference_s")
             stage = "postprocess"
             self._on_stage(stage)
-            values = (yield self._postprocess(outputs)) if self._postprocess is not None else outputs
+            values = self._postprocess(outputs) if self._postprocess is not None else outputs
+            if hasattr(type(values), "__await__"):
+                values = yield values
             if not isinstance(values, (list, tuple)):
                 values = to_answers(values)
             if len(values) != len(rows):
