@@ -257,7 +257,8 @@ def _told(root: Path) -> Iterator[None]:
         yield
     except OSError as exc:
         raise BundleError(
-            f"the bundle cannot be written to {root}: {exc}", hint="free space there or choose another folder"
+            f"the bundle cannot be written to {root}: {exc}",
+            hint="free space there, or have NBSERVE_HOME name another folder",
         ) from exc
 
 

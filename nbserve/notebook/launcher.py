@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,21 @@ class NotebookGateway:
         if self._process is not None and self._process.is_running():
             return self._process.client
         return self._start(port=0).client
+
+    def running(self, *, detach: bool = False) -> Client | None:
+        """The client of the gateway that runs; none is started for it."""
+        if detach:
+            return self._detached
+        return self._process.client if self._process is not None and self._process.is_running() else None
+
+    @property
+    def obituary(self) -> str:
+        """Why this kernel's gateway is gone where nobody has asked it to go; empty otherwise."""
+        code = self._process.wait(0) if self._process is not None else None
+        if not code or self._process is None:
+            return ""
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        return f"run the serving cells again: this notebook's gateway {how} (its log: {self._process.log})"
 
     def move(self, port: int) -> Client:
         """Start anew on this port (the remembered one from now on). Raises UsageError while models are served."""

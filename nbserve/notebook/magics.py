@@ -17,7 +17,7 @@ import click
 from nbserve.capture.cells import Cells
 from nbserve.config import ModelConfig
 from nbserve.endpoint import Endpoint, Secret
-from nbserve.errors import UsageError
+from nbserve.errors import NotFound, UsageError
 from nbserve.explanation import Explanation
 from nbserve.failures import find_failure
 from nbserve.notebook.await_body import make_transformer
@@ -147,6 +147,7 @@ class _Extension:
         from IPython.core.magic import no_var_expand
 
         def magic(*arguments: str) -> Any:
+            __tracebackhide__ = True
             return _one_line_usage(do, *arguments)
 
         magic.__doc__ = doc
@@ -155,6 +156,7 @@ class _Extension:
         self._magics.append((kind, name))
 
     def _serve_handler(self, line: str, cell: str) -> Endpoint | Coroutine[Any, Any, Endpoint] | None:
+        __tracebackhide__ = True
         params = _parse(self._cell_command, line)
         if params is None:
             return None
@@ -164,16 +166,19 @@ class _Extension:
         config = _config(params)
 
         def serve(tree: ast.Module) -> Endpoint:
+            __tracebackhide__ = True
             _, target = pick_handler(tree, self._ip.user_ns, params["handler"])
             return self._serve(name, target, params, config)
 
         async def serve_when_run(running: Coroutine[Any, Any, ast.Module]) -> Endpoint:
+            __tracebackhide__ = True
             return serve(await running)
 
         ran = run_body(self._ip, self._history, line, cell)
         return serve(ran) if isinstance(ran, ast.Module) else serve_when_run(ran)
 
     def _nbserve(self, line: str) -> Any:
+        __tracebackhide__ = True
         name, _, rest = line.strip().partition(" ")
         if not name or name in ("--help", "-h"):
             print(self._overview())
@@ -204,7 +209,13 @@ class _Extension:
             return self._replay(**params)
         if verb.name in _STAGED:
             return self._staged(verb, params)
-        data = invoke(verb, self._gateways, params)
+        if verb.name == "stop":
+            self._check_own(params["name"], params["gateway"])
+        try:
+            data = invoke(verb, self._gateways, params)
+        except NotFound as exc:
+            exc.hint = self._serving.gateway.obituary or exc.hint
+            raise
         if verb.name == "token":
             return Secret(data)
         if isinstance(data, Iterator):
@@ -216,6 +227,17 @@ class _Extension:
         if hasattr(data, "_repr_html_"):
             return data
         return Report(data, to_text(verb.show(data)))
+
+    def _check_own(self, name: str, gateway: str) -> None:
+        """A notebook stops what is another one's only where it is told so. Raises UsageError."""
+        if not name or gateway or "@" in name:
+            return
+        serving = [each for each in self._gateways if each.serves(name, "")]
+        if serving and not any(each.is_own or each.record.name == self._serving.gateway.name for each in serving):
+            raise UsageError(
+                f"{name!r} is not served by this notebook, but by {', '.join(each.owner for each in serving)}",
+                hint=f"`%nbserve stop {name}@{serving[0].record.id}` stops it there",
+            )
 
     def _endpoint(self, params: dict[str, Any]) -> Endpoint:
         return Endpoint.find(params["name"], gateway=params["gateway"], version=params["version"])
@@ -252,6 +274,7 @@ class _Extension:
         return body_of_value(value, content_type)
 
     def _serve_object(self, params: dict[str, Any]) -> Endpoint:
+        __tracebackhide__ = True
         target = self._evaluate(params["target"], "OBJECT")
         name = params["name"] or (params["target"] if params["target"].isidentifier() else "")
         if not name:
@@ -259,6 +282,7 @@ class _Extension:
         return self._serve(name, target, params, _config(params))
 
     def _serve(self, name: str, target: Any, params: Mapping[str, Any], config: ModelConfig) -> Endpoint:
+        __tracebackhide__ = True
         text = params["sample"]
         endpoint = self._serving.serve(
             Asked(
@@ -282,6 +306,7 @@ class _Extension:
 
     def _evaluate(self, expression: str, what: str) -> Any:
         """An expression of the notebook; what it raises is shown as the user's own."""
+        __tracebackhide__ = True
         try:
             return eval(compile(expression, f"<{what} {expression}>", "eval"), self._ip.user_ns)
         except NameError as exc:
@@ -350,6 +375,7 @@ class _Usage(Exception):
 def _one_line_usage(do: Callable[..., Any], *arguments: str) -> Any:
     from IPython.core.error import UsageError as OneLine
 
+    __tracebackhide__ = True
     try:
         return do(*arguments)
     except _Usage as exc:

@@ -93,20 +93,30 @@ class Serving:
             if asked.wait:
                 model = self._wait(client, model, asked, board)
                 _stop_elsewhere(client, asked.name)
-                collect(home() / "bundles", asked.name, _bundles_in_use())
                 board.ready()
             else:
                 board.leave()
+            _collect(asked.name)
             return Endpoint(Served(client, asked.name), model, before)
         except KeyboardInterrupt as exc:
-            board.done("interrupted; what was served before is served still")
-            _show_briefly(exc, f"serving {asked.name!r} was interrupted; what was served before is served still")
+            still = self._what_serves(asked)
+            board.done(f"interrupted; {still}")
+            _show_briefly(exc, f"serving {asked.name!r} was interrupted; {still}")
             raise
-        except BaseException as exc:
-            board.done(f"not served: {type(exc).__name__}")
+        except Exception as exc:
+            board.done(f"not served: {type(exc).__name__}; {self._what_serves(asked)}")
+            _collect(asked.name)
             raise
         finally:
             self._loading.pop(asked.name, None)
+
+    def _what_serves(self, asked: Asked) -> str:
+        """What answers under this name now that the new version does not come to it."""
+        client = self.gateway.running(detach=asked.detach)
+        with suppress(NbserveError):
+            if client is not None and (model := client.model(asked.name)).default and model.state == "READY":
+                return f"version {model.version} is served still"
+        return "nothing is served under this name"
 
     def _bundle(self, asked: Asked, board: Board) -> Path:
         """The folder to serve: written from the live object, or the one that was given."""
@@ -208,6 +218,12 @@ def _name_of(target: Any, namespace: Mapping[str, Any]) -> str:
     return next((name for name, value in namespace.items() if value is target and not name.startswith("_")), "")
 
 
+def _collect(name: str) -> None:
+    """Remove what runs before this one have left, also those that failed; not worth an error of its own."""
+    with suppress(NbserveError, OSError):
+        collect(home() / "bundles", name, _bundles_in_use())
+
+
 def _bundles_in_use() -> list[Path]:
     """What any gateway of this user serves, or could roll back to."""
     models = [model for gateway in Gateways() for model in gateway.status.models]
@@ -217,7 +233,9 @@ def _bundles_in_use() -> list[Path]:
 def check_name(name: str) -> None:
     """Raises UsageError for what cannot stand in a URL and a file name."""
     if not _NAME.fullmatch(name):
-        raise UsageError(f"{name!r} is no name for an endpoint", hint="letters, digits, '_', '-' and '.', e.g. digits")
+        raise UsageError(
+            f"{name!r} is no name for an endpoint", hint="up to 100 letters, digits, '_', '-' and '.', e.g. digits"
+        )
 
 
 def load_error(model: ModelStatus, info: ErrorInfo | None) -> NbserveError:

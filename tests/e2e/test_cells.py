@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from nbserve import Endpoint, discovery
-from nbserve.discovery import GatewayRecord
+from nbserve.discovery import GatewayRecord, home
 from tests.e2e.kernels import Kernel, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("e2e-cells")]
@@ -151,6 +151,26 @@ def test_no_wait_returns_while_it_loads(kernel: Kernel) -> None:
     kernel.ok("%nbserve stop later")
 
 
+def test_bundles_that_no_version_can_come_back_to_go_though_no_cell_waits(kernel: Kernel) -> None:
+    folder = home() / "bundles"
+    cell = "%%serve_handler many --no-wait\ndef predict(batch):\n    return [{number} for _ in batch]\n"
+    for number in range(9):
+        kernel.ok(cell.format(number=number))
+        until(lambda number=number: ask(kernel, "many", 0).text == str(number))
+    until(lambda: len(kernel.ok("nbserve.Endpoint.find('many').status().kept").text.split(",")) == 5)
+    kernel.ok(cell.format(number=9))
+    until(lambda: ask(kernel, "many", 0).text == "9")
+    assert len(list(folder.glob("many-*"))) <= 7  # the new one, the replaced one, and those kept before it
+    kernel.ok("%nbserve stop many")
+
+
+def test_a_sample_that_raises_is_shown_without_our_frames(kernel: Kernel) -> None:
+    ran = kernel.run("%%serve_handler x --sample nothing['x']\nnothing = {}\ndef predict(b): return b\n")
+    assert (ran.status, ran.ename) == ("error", "KeyError")
+    assert "magics.py" not in ran.traceback
+    assert "<--sample nothing['x']>" in ran.traceback
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [
@@ -257,7 +277,8 @@ def test_an_interrupt_while_loading_leaves_the_old_version(kernel: Kernel) -> No
     ran = kernel.run(cell, during=interrupt_once)
     assert interrupted.is_set()
     assert (ran.status, ran.ename) == ("error", "KeyboardInterrupt")
-    assert "served still" in ran.traceback
+    assert "version 1 is served still" in ran.traceback
+    assert "interrupted; version 1 is served still" in kernel.shows("interrupted")
     assert ask(kernel, "slow", 1).json() == "old"
     versions = [model.version for model in Endpoint.find("slow")._served.client.models() if model.name == "slow"]
     assert versions == ["1"]

@@ -97,6 +97,24 @@ def test_two_notebooks_with_one_name_are_told_apart(tmp_path: Path) -> None:
         assert str(tmp_path / "a" / "test.ipynb") in refused.stderr
         ids = {record.name: record.id for record in discovery.records()}
         assert cli("predict", f"twin@{ids[str(tmp_path / 'b' / 'test.ipynb')]}", "1").stdout.strip() == '"b"'
+        two.ok("%nbserve stop twin")
+        foreign = two.run("%nbserve stop twin")
+        assert "'twin' is not served by this notebook, but by" in foreign.traceback
+        assert f"%nbserve stop twin@{ids[str(tmp_path / 'a' / 'test.ipynb')]}" in foreign.traceback
+        assert one.ok("%nbserve predict twin 1").text == '"a"'
+        assert "stopped twin" in two.ok(f"%nbserve stop twin@{ids[str(tmp_path / 'a' / 'test.ipynb')]}").text
+
+
+def test_a_notebook_whose_gateway_was_killed_is_told_so(tmp_path: Path) -> None:
+    with running_kernel(tmp_path) as kernel:
+        kernel.ok(ECHO.format(name="orphan", options=""))
+        [pid] = [record.pid for record in discovery.records() if record.name == str(tmp_path / "test.ipynb")]
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: pid not in marked(kernel.mark))
+        gone = kernel.run("%nbserve status orphan")
+        assert "run the serving cells again: this notebook's gateway was killed by SIGKILL (its log: " in gone.traceback
+        kernel.ok(ECHO.format(name="orphan", options=""))
+        assert kernel.ok("%nbserve predict orphan 5").text == "5"
 
 
 def test_a_restarted_kernel_has_its_port_again(tmp_path: Path) -> None:
