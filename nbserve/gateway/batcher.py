@@ -8,15 +8,14 @@ clock, not the loop's: uvloop's stands still within a turn and counts whole mill
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from nbserve.config import ModelConfig
 from nbserve.errors import ErrorInfo, LoadError
+from nbserve.gateway.batch import Batch, Probe, all_late, timing_suffix, work_s
 from nbserve.gateway.cost import Cost, CostModel
 from nbserve.gateway.failures import Failures
 from nbserve.gateway.metrics import VersionStats
@@ -38,46 +37,11 @@ from nbserve.gateway.request import Answered, Request, Where
 from nbserve.gateway.rescue import BatchCap, Retries
 from nbserve.gateway.roster import Roster
 from nbserve.wire.frames import Buffer, Flag
-from nbserve.wire.messages import AnswerItem, AnswerMeta, RequestItem, Timings
+from nbserve.wire.messages import AnswerItem, AnswerMeta, RequestItem
 
 __all__ = ["Batcher", "Probe", "QueueTotal"]
 
 log = logging.getLogger("nbserve.batcher")
-
-SUFFIX = "".join(
-    f", {stage};dur=%.3f" for stage in ("decode", "preprocess", "inference", "postprocess", "encode", "transport")
-)
-
-_batch_ids = itertools.count(1)
-
-
-class Probe(NamedTuple):
-    """A warm-up batch's answer; `seconds` from dispatch to answer."""
-
-    meta: AnswerMeta
-    bodies: Sequence[Buffer]
-    seconds: float
-
-
-class _Batch:
-    __slots__ = ("flags", "future", "id", "idle_since_s", "requests", "sent_s", "worker")
-
-    def __init__(
-        self,
-        worker: Worker,
-        requests: list[Request],
-        flags: Flag,
-        sent_s: float,
-        idle_since_s: float,
-        future: asyncio.Future[Probe] | None = None,
-    ) -> None:
-        self.id = next(_batch_ids)
-        self.worker = worker
-        self.requests = requests
-        self.flags = flags
-        self.sent_s = sent_s
-        self.idle_since_s = idle_since_s
-        self.future = future
 
 
 class QueueTotal:
@@ -115,7 +79,7 @@ class Batcher:
         self._bytes = 0
         self._total = total or QueueTotal(config.max_queue_bytes)
         self._roster = Roster()
-        self._batches: dict[int, _Batch] = {}
+        self._batches: dict[int, Batch] = {}
         self._busy_s = 0.0
         self._scheduled = False
         self._timer: asyncio.TimerHandle | None = None
@@ -149,7 +113,7 @@ class Batcher:
         now_s = self._clock()
         return self._busy_s + sum(now_s - batch.sent_s for batch in self._batches.values())
 
-    def in_hand(self, batch_id: int) -> _Batch | None:
+    def in_hand(self, batch_id: int) -> Batch | None:
         """A batch that was sent and is not yet answered."""
         return self._batches.get(batch_id)
 
@@ -240,7 +204,7 @@ class Batcher:
                 if idle or ahead is None:
                     self._dispatch(requests, Flag.NONE)
                 else:
-                    self._send(_Batch(ahead, requests, Flag.NONE, now_s, now_s))
+                    self._send(Batch(ahead, requests, Flag.NONE, now_s, now_s))
                 continue
             if isinstance(decision, WaitUntil):
                 self._timer = self._loop.call_later(max(0.0, decision.at_s - self._clock()), self._wake)
@@ -273,9 +237,9 @@ class Batcher:
 
     def _dispatch(self, requests: list[Request], flags: Flag, future: asyncio.Future[Probe] | None = None) -> None:
         worker, since_s = next(iter(self._roster.idle.items()))
-        self._send(_Batch(worker, requests, flags, self._clock(), since_s, future))
+        self._send(Batch(worker, requests, flags, self._clock(), since_s, future))
 
-    def _send(self, batch: _Batch) -> None:
+    def _send(self, batch: Batch) -> None:
         worker, requests = batch.worker, batch.requests
         self._roster.sent(worker, batch.id, alone=batch.flags != Flag.NONE)
         self._batches[batch.id] = batch
@@ -299,7 +263,7 @@ class Batcher:
 
     # -- a batch whose worker died -----------------------------------------------------------------------------------
 
-    def _lose(self, batch: _Batch, info: ErrorInfo) -> None:
+    def _lose(self, batch: Batch, info: ErrorInfo) -> None:
         """Its requests are tried again, each alone, or fail."""
         if batch.future is not None:
             if not batch.future.done():
@@ -308,7 +272,7 @@ class Batcher:
         for request in self._retries.lost(batch.requests, info, self._clock()):
             self._fail(request, info, batch=batch)
 
-    def _put_back(self, batch: _Batch) -> None:
+    def _put_back(self, batch: Batch) -> None:
         """It never began: its requests are the first of the queue again, as if they had not been sent."""
         waiting = [request for request in batch.requests if request.state != Where.DONE]
         for request in waiting:
@@ -345,15 +309,15 @@ class Batcher:
             self._answer_probe(batch, meta, bodies)
             return
         now_s = self._clock()
-        if (late := _all_late(batch, meta)) is not None:
+        if (late := all_late(batch, meta)) is not None:
             self._forget(batch)
             self._lose(batch, late)
             self._wake()
             return
         round_trip_s = now_s - batch.sent_s
         timings = meta.timings
-        transport_s = max(0.0, round_trip_s - _work_s(timings))
-        suffix = _timing_suffix(timings, transport_s)
+        transport_s = max(0.0, round_trip_s - work_s(timings))
+        suffix = timing_suffix(timings, transport_s)
         clean = len(meta.items) == len(batch.requests)
         for answer, body in zip(meta.items, bodies, strict=False):
             clean = clean and answer.error is None
@@ -407,7 +371,7 @@ class Batcher:
             raise LoadError(f"worker {worker.id} is {worker.state}, it cannot be warmed up")
         future: asyncio.Future[Probe] = self._loop.create_future()
         requests = [Request(item, body, 0.0) for item, body in zip(items, bodies, strict=True)]
-        self._send(_Batch(worker, requests, flags, self._clock(), 0.0, future))
+        self._send(Batch(worker, requests, flags, self._clock(), 0.0, future))
         return await future
 
     # -- end ---------------------------------------------------------------------------------------------------------
@@ -445,7 +409,7 @@ class Batcher:
 
     # -- completing --------------------------------------------------------------------------------------------------
 
-    def _answer(self, batch: _Batch, answer: AnswerItem, body: Buffer, suffix: str, now_s: float) -> None:
+    def _answer(self, batch: Batch, answer: AnswerItem, body: Buffer, suffix: str, now_s: float) -> None:
         if not 0 <= answer.item < len(batch.requests):
             log.warning("batch %d has no item %d", batch.id, answer.item)
             return
@@ -474,7 +438,7 @@ class Batcher:
         )
 
     def _fail(
-        self, request: Request, info: ErrorInfo, *, batch: _Batch | None = None, retry_after_s: float | None = None
+        self, request: Request, info: ErrorInfo, *, batch: Batch | None = None, retry_after_s: float | None = None
     ) -> None:
         if request.state == Where.DONE:
             return
@@ -485,7 +449,7 @@ class Batcher:
             self._note_failure(batch, request, info, lost=True)
         self._complete(request, Answered(info.status, "", b"", info, timing, retry_after_s, batch_id, worker_id))
 
-    def _note_failure(self, batch: _Batch, request: Request, error: ErrorInfo, *, lost: bool) -> None:
+    def _note_failure(self, batch: Batch, request: Request, error: ErrorInfo, *, lost: bool) -> None:
         if self._failures is not None:
             self._failures.take(request, batch.requests, batch.id, batch.worker.id, error, lost=lost)
 
@@ -499,7 +463,7 @@ class Batcher:
         except Exception:  # one client's connection must not stop the others' answers
             log.exception("request %s could not be answered", request.item.request_id)
 
-    def _answer_probe(self, batch: _Batch, meta: AnswerMeta, bodies: Sequence[Buffer]) -> None:
+    def _answer_probe(self, batch: Batch, meta: AnswerMeta, bodies: Sequence[Buffer]) -> None:
         if meta.last:
             now_s = self._clock()
             self._forget(batch)
@@ -508,7 +472,7 @@ class Batcher:
                 batch.future.set_result(Probe(meta, bodies, now_s - batch.sent_s))
             self._wake()
 
-    def _forget(self, batch: _Batch) -> None:
+    def _forget(self, batch: Batch) -> None:
         """It is over. The one that its worker got ahead begins now: what it waited there counts as queueing."""
         if self._batches.pop(batch.id, None) is None:
             return
@@ -517,27 +481,3 @@ class Batcher:
         following = self._roster.done(batch.worker, batch.id, now_s)
         if following is not None:
             self._batches[following].sent_s = self._batches[following].idle_since_s = now_s
-
-
-def _all_late(batch: _Batch, meta: AnswerMeta) -> ErrorInfo | None:
-    """The error of a batch that was interrupted as a whole at the time limit, else None."""
-    if not meta.last or len(meta.items) != len(batch.requests) or not meta.items or meta.items[0].error is None:
-        return None
-    errors = [item.error for item in meta.items if item.error is not None and item.error.status == 504]
-    return errors[0] if errors and len(errors) == len(batch.requests) else None
-
-
-def _work_s(timings: Timings) -> float:
-    return timings.decode_s + timings.preprocess_s + timings.inference_s + timings.postprocess_s + timings.encode_s
-
-
-def _timing_suffix(timings: Timings, transport_s: float) -> str:
-    """The part of Server-Timing that all requests of a batch share, in milliseconds."""
-    return SUFFIX % (
-        timings.decode_s * 1e3,
-        timings.preprocess_s * 1e3,
-        timings.inference_s * 1e3,
-        timings.postprocess_s * 1e3,
-        timings.encode_s * 1e3,
-        transport_s * 1e3,
-    )
