@@ -120,7 +120,7 @@ def _tensor(torch: Any, obj: Any, name: str, *, by_address: bool) -> Look:
     if getattr(obj, "_is_buffer", False):
         kind = "buffer"
     what = f"{kind} {str(obj.dtype).removeprefix('torch.')} {list(obj.shape)}"
-    if obj.requires_grad:
+    if obj.requires_grad and obj.is_leaf:  # what was computed loses its history
         what += ", requires grad"
     state = [(f".{key}", value) for key, value in vars(obj).items()] if own else []
     if obj.is_meta:

@@ -157,7 +157,10 @@ class Decoder:
         return numpy.frombuffer(base64.b64decode(doc["v"]), dtype=doc["dtype"])[0]
 
     def _dtype(self, doc: dict[str, Any], slot: int) -> Any:
-        return forms.dtype_of(doc["v"])
+        import numpy
+
+        dtype = forms.dtype_of(doc["v"])
+        return numpy.dtype((numpy.record, dtype)) if doc.get("record") else dtype
 
     def _torch_thing(self, doc: dict[str, Any], slot: int) -> Any:
         import torch

@@ -216,7 +216,7 @@ class Encoder:
             if isinstance(obj, numpy.generic):
                 return {"$": "scalar", "dtype": obj.dtype.str, "v": base64.b64encode(obj.tobytes()).decode()}
             if isinstance(obj, numpy.dtype) and obj.kind != "T":
-                return {"$": "dtype", "v": forms.descr_of(obj)}
+                return {"$": "dtype", "v": forms.descr_of(obj)} | ({"record": True} if obj.type is numpy.record else {})
         if pretrained.is_pretrained(obj):
             return self._pretrained(obj, path)
         return None

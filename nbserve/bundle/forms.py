@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import math
+import struct
 import sys
 import types
 import weakref
@@ -86,6 +87,8 @@ def write(obj: Any, path: str, writer: Writer) -> Node | None:
         return {"$": "proxy", "v": writer.part(dict(obj), path)}
     if isinstance(obj, zoneinfo.ZoneInfo) and obj.key:
         return {"$": "zone", "v": obj.key}
+    if type(obj) is struct.Struct:
+        return {"$": "struct", "v": obj.format}
     if isinstance(obj, _WEAK):
         reason = f"it is a {type(obj).__name__}, which does not keep what it refers to"
         raise Unencodable(obj, path, reason, refuse=True, mend="refer to the object itself, or keep it in a plain dict")
@@ -264,6 +267,7 @@ def _read_objects(reader: Reader, doc: Node) -> Any:
 
 READERS: dict[str, Callable[[Any, Node], Any]] = {
     "proxy": lambda reader, doc: types.MappingProxyType(reader.part(doc["v"])),
+    "struct": lambda reader, doc: struct.Struct(doc["v"]),
     "zone": lambda reader, doc: zoneinfo.ZoneInfo(doc["v"]),
     "quantized": _read_quantized,
     "sparse": _read_sparse,

@@ -12,7 +12,7 @@ The tree is JSON. What JSON has stands for itself; all else is an object with th
     global named module method partial enum flag                                       things that have a name
     object                                                                             class, args, state
     call                                                                               one of CALLS and its arguments
-    sparse quantized subclass script exported parametrized generator objects proxy zone         see `forms.py`
+    sparse quantized subclass script exported parametrized generator objects proxy struct zone         see `forms.py`
     pretrained                                                                         a save_pretrained folder
     ref                                                                                something met before
 
@@ -41,6 +41,7 @@ CALLS = {
     "datetime:time",
     "datetime:timedelta",
     "datetime:timezone",
+    "decimal:Context",
     "decimal:Decimal",
     "fractions:Fraction",
     "logging:getLogger",
@@ -72,6 +73,9 @@ CALLS = {
     "pandas.core.internals.managers:SingleBlockManager",
     "pandas:Interval",
     "pandas:Period",
+    "pandas:PeriodDtype",
+    "pandas._libs.sparse:BlockIndex",
+    "pandas._libs.sparse:IntIndex",
     "pandas:StringDtype",
     "sklearn.linear_model._sgd_fast:Hinge",
     "sklearn.linear_model._sgd_fast:SquaredHinge",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import re
 from collections.abc import Mapping
 from types import CodeType
 from typing import NamedTuple
@@ -58,9 +59,15 @@ def render_definition(
         else:
             body = f"{name} = {result}"
     elif free or own != name:
+        kept = ""
+        if own in _globals_of(found.definition.code):  # inside the factory its own name would be itself, and not that
+            text, own = _renamed(text, node), f"_{own}"
+            pad = text[:column] if column else "    "
+            kept = f"{pad}{own}.__name__ = {own}.__qualname__ = {node.name!r}\n"
         inner = text if column else indent(text)
         pad = text[:column] if column else "    "
-        body = f"def _make_{name}({', '.join(free)}):\n{inner.rstrip()}\n\n{pad}return {own}\n\n\n{_call(name, free)}"
+        result = f"{kept}{pad}return {own}\n\n\n{_call(name, free)}"
+        body = f"def _make_{name}({', '.join(free)}):\n{inner.rstrip()}\n\n{result}"
         lines_before = 1
     elif column:
         body = f"if True:  # indented as in the notebook\n{text}"
@@ -72,6 +79,18 @@ def render_definition(
     spans = [(lines_before + 1, count, found.cell.label, first + found.cell.line_offset)]
     compiled = compile(body, "<handler>", "exec", flags=future_flags(code), dont_inherit=True)
     return Rendered(body, spans, uses(compiled))
+
+
+def _globals_of(code: CodeType) -> set[str]:
+    found = uses(code)
+    return {*found.hard, *found.soft}
+
+
+def _renamed(text: str, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> str:
+    """The definition under another name, which begins with "_"."""
+    return re.sub(
+        rf"^([ \t]*(?:async\s+def|def|class)\s+)({re.escape(node.name)})\b", r"\1_\2", text, count=1, flags=re.M
+    )
 
 
 def _call(name: str, free: Mapping[str, str]) -> str:

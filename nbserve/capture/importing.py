@@ -32,6 +32,7 @@ class Imports:
         self._walker = walker
         self.roots: set[str] = set()
         self.files: dict[str, bytes] = {}
+        self._checked: set[type] = set()
 
     def module(self, name: str, module: types.ModuleType, chain: Chain) -> None:
         """`import module as name`."""
@@ -121,7 +122,10 @@ class Imports:
         """`from m import n`, where that gives this very object. False where it has no home."""
         path = self._home(obj, name)
         if path is None:
+            self._check_current(name, obj, chain)
             return False
+        if isinstance(obj, type):
+            self.check_class(obj, chain)
         module, attribute = path
         self.require(sys.modules[module], chain)
         head, _, rest = attribute.partition(".")
@@ -133,6 +137,38 @@ class Imports:
             needed = self._walker.refer(holder, head, chain[:-1])
             self._walker.add(Node(name, "source", chain, f"{name} = {needed}.{rest}", hard={needed}))
         return True
+
+    def check_class(self, cls: type, chain: Chain) -> None:
+        """Raises CaptureError where the notebook replaced a method of a library's class."""
+        if cls in self._checked:
+            return
+        self._checked.add(cls)
+        for base in cls.__mro__[:-1]:
+            module = sys.modules.get(base.__module__)
+            if self._walker.is_own(base) or module is None:
+                continue
+            for key, value in vars(base).items():
+                own = isinstance(value, types.FunctionType) and value.__globals__ is self._walker.namespace
+                if own and value.__module__ != base.__module__ and origin(module) != "local":
+                    where = self._walker.cells.where(value.__name__)
+                    raise CaptureError(
+                        f"{base.__name__}.{key} was replaced by the notebook, which workers do not see: "
+                        f"{chain_text((*chain, base.__name__, key), where)}",
+                        hint=f"make a class of your own with that method: class My{base.__name__}({base.__name__})",
+                    )
+
+    def _check_current(self, name: str, obj: Any, chain: Chain) -> None:
+        """Raises CaptureError for what a local module had before it was loaded again."""
+        if not isinstance(obj, (type, types.FunctionType)) or "." in obj.__qualname__ or self._walker.is_own(obj):
+            return
+        module = sys.modules.get(obj.__module__)
+        now = getattr(module, obj.__name__, None)
+        if module is not None and now is not None and now is not obj and origin(module) == "local":
+            raise CaptureError(
+                f"{name} is not what {module.__name__}.{obj.__name__} is now, since the module was loaded again: "
+                f"{chain_text(chain, self._walker.cells.where(name))}",
+                hint=f"run the cell that imports {name} again",
+            )
 
     def _home(self, obj: Any, name: str) -> tuple[str, str] | None:
         told = self._walker.cells.imported(name)

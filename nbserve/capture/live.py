@@ -74,13 +74,16 @@ class ClassData(NamedTuple):
 def class_data(cls: type, definition: ast.ClassDef, names: Mapping[str, Any]) -> ClassData:
     """Data of a class. Only for plain classes: what decorators and metaclasses make of a body is theirs."""
     data = ClassData({}, {})
-    if type(cls).__name__ not in ("type", "ABCMeta") or definition.decorator_list:
+    fields = vars(cls).get("__dataclass_fields__", {})
+    if type(cls).__name__ not in ("type", "ABCMeta") or (definition.decorator_list and not fields):
         return data
     for statement in definition.body:
         attribute, expression = _assigned(statement)
         if attribute is None or expression is None or attribute not in vars(cls):
             continue
         value = vars(cls)[attribute]
+        if attribute in fields and isinstance(expression, ast.Call) and _is_field(fields[attribute]):
+            continue  # `field(...)`
         if hasattr(value, "__get__") or _gives(expression, names, value):
             continue
         if any(isinstance(each, (ast.Call, ast.Await, ast.Yield)) for each in ast.walk(expression)):
@@ -93,6 +96,11 @@ def class_data(cls: type, definition: ast.ClassDef, names: Mapping[str, Any]) ->
         if attribute not in known and not hidden:
             data.changed[attribute] = value
     return data
+
+
+def _is_field(field: Any) -> bool:
+    """Of a dataclass: no ClassVar."""
+    return getattr(field._field_type, "name", "") == "_FIELD"
 
 
 def earlier_bases(cls: type, definition: ast.ClassDef, names: Mapping[str, Any]) -> dict[str, type]:

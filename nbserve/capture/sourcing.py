@@ -164,6 +164,12 @@ class Sources:
         """A global name that a definition uses: bind what it is now. False where it is nothing to bind."""
         if name == node.name or name in _MODULE_NAMES or (name in self._walker.graph.nodes and name not in environment):
             pass
+        elif name == "get_ipython" and name in environment:
+            self._walker.warnings.append(
+                f"get_ipython is used in {node.name} ({node.where or 'unknown cell'}): workers run no notebook, and do "
+                f"not define it"
+            )
+            return False
         elif name not in environment:
             if not hasattr(builtins, name):
                 self._walker.undefined[name] = node.name
@@ -208,6 +214,8 @@ class Sources:
 
     def _expression(self, value: Any, hint: str, chain: Chain) -> str:
         """Text for a value inside a definition: a literal, or the global that holds it."""
+        if isinstance(value, typing.ForwardRef):
+            return repr(value.__forward_arg__)
         if isinstance(value, (*ATOMS, tuple)) and not any(mutable_parts(value)):
             try:
                 return literal(value)

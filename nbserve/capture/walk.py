@@ -203,6 +203,8 @@ class Walker:
                 return None
             if isinstance(item, _NAMED):
                 hint = getattr(item, "__name__", "captured").replace(".", "_")
+                if item is obj and getattr(builtins, hint, None) is not item:
+                    return None
                 if getattr(builtins, hint, None) is item:
                     return hint
                 found = self.refer(item, hint, chain)
@@ -265,6 +267,8 @@ class Walker:
             return None
         if isinstance(obj, MUTABLE):
             return self._container(obj)
+        if isinstance(obj, type):
+            self.imports.check_class(obj, self._chain)
         callables = (type, types.FunctionType, functools._lru_cache_wrapper)
         if not isinstance(obj, callables) or not self.is_own(obj) or obj is self._saving:
             return None

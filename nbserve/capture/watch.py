@@ -33,7 +33,8 @@ class Watch:
         now = fingerprint(self._values, self._names)
         paths: dict[str, list[str]] = {}
         for path, _ in differences(self.fingerprint, now, most=_MOST):
-            paths.setdefault(re.split(r"[.\[(]", path)[0], []).append(path)
+            shown = re.split(r"\.__(?:reduce|getstate)__\(\)", path)[0]
+            paths.setdefault(re.split(r"[.\[(]", path)[0], []).append(shown)
         found = [first + (f" and {len(rest)} more" if rest else "") for first, *rest in paths.values()]
         return found + [
             name for name, record in records.items() if name not in paths and set(record.files) & set(files)

@@ -48,6 +48,7 @@ REFUSALS = {
     "program's module": "its code was made in the notebook's process: the program itself can be shipped",
     "cycle": "neither can be made before the other",
     "patched library": "workers import the library as it is installed",
+    "loaded again": "a name from before the reload: workers import the module as it is now",
     "relative file": "found by the proof: the worker does not have the file",
 }
 """Reviewed: why something is refused, and that refusing it is right."""

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from nbserve.errors import CaptureError
+
 CORNERS = {
     "a method set on an instance": (
         "import types, torch\nmodel = torch.nn.Linear(1, 1)\ndef forward(self, x):\n    return x + self.in_features\n"
@@ -117,3 +119,46 @@ def test_a_handler_of_an_installed_package_is_imported(notebook: Any) -> None:
     notebook.run("from json import JSONDecoder")
     captured = notebook.capture("JSONDecoder")
     assert "from json import JSONDecoder" in captured.handler_source
+
+
+def test_a_rebound_function_calls_the_one_that_has_its_old_name_now(notebook: Any) -> None:
+    notebook.run(
+        "def fact(n):\n    return 1 if n < 2 else n * fact(n - 1)\nclass Base:\n    def up(self):\n        return Base.step + 1",
+        "old, Old = fact, Base\ndef fact(n):\n    return -1\nclass Base:\n    step = 10",
+        "def predict(batch):\n    return [[old(n), fact(n), Old().up(), old.__name__] for n in batch]",
+    )
+    assert notebook.here("predict", 3) == [[-3, -1, 11, "fact"]]
+    assert notebook.there("predict", 3) == notebook.here("predict", 3)
+
+
+def test_a_library_s_class_with_a_method_of_the_notebook_is_refused(notebook: Any, monkeypatch: Any) -> None:
+    import torch
+
+    notebook.run(
+        "import torch\nnet = torch.nn.Sequential(torch.nn.ReLU())\ndef forward(self, x):\n    return x * 0",
+        "def predict(batch):\n    return [net(torch.ones(1)).item() for _ in batch]",
+    )
+    monkeypatch.setattr(torch.nn.ReLU, "forward", notebook.ns["forward"])
+    with pytest.raises(CaptureError, match=r"ReLU.forward was replaced by the notebook.*predict -> net -> ReLU"):
+        notebook.capture("predict")
+
+
+def test_class_variables_of_a_dataclass_are_as_they_are_now(notebook: Any) -> None:
+    notebook.run(
+        "from dataclasses import dataclass, field\nfrom typing import ClassVar\n"
+        "@dataclass\nclass C:\n    x: int = 1\n    tags: list = field(default_factory=list)\n"
+        "    y: int = field(default=4)\n    seen: ClassVar[dict] = {}",
+        "C.seen[3] = 'three'",
+        "def predict(batch):\n    return [[C.seen[3], C().x, C().y, C(tags=[n]).tags, C().tags] for n in batch]",
+    )
+    assert notebook.there("predict", 3) == notebook.here("predict", 3) == [["three", 1, 4, [3], []]]
+
+
+def test_a_question_whether_this_is_a_notebook_is_answered_no(notebook: Any) -> None:
+    notebook.run(
+        "def here():\n    try:\n        get_ipython\n    except NameError:\n        return False\n    return True",
+        "def predict(batch):\n    return [here() for _ in batch]",
+    )
+    captured = notebook.capture("predict")
+    assert any("get_ipython is used in here (In[1])" in text for text in captured.warnings)
+    assert notebook.elsewhere("predict", 1) == [False]
