@@ -335,18 +335,22 @@ class Endpoint:
 
         return as_html(self._card())
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        """Called by IPython: the live dashboard, where a notebook can show it; text and HTML are asked for apart."""
+    def _ipython_display_(self) -> None:
+        """Called by IPython: card and live dashboard. Raises NotImplementedError where no notebook shows widgets: then
+        IPython asks for text and HTML."""
         from nbserve.notebook.widgets import can_show
 
         if not can_show("dashboard"):
-            return {}
+            raise NotImplementedError
+        from nbserve.notebook.widgets import static
         from nbserve.notebook.widgets.dashboard import Dashboard
 
         if self._dashboard is None:
-            with suppress(NbserveError):  # it is not served any more: the card says what was
+            try:
                 self._dashboard = Dashboard(self)
-        return self._dashboard.mime_bundle() if self._dashboard is not None else {}
+            except NbserveError:  # it is not served any more: the card says what was
+                raise NotImplementedError from None
+        static.publish(self._dashboard.twin, self._dashboard.model_id, repr(self), self._repr_html_())
 
     def _card(self) -> Card:
         """The card of what this object last heard; text and HTML are shown together, so it is made once."""

@@ -92,8 +92,8 @@ class StatusReport(Report):
     def _repr_html_(self) -> str:
         return self._endpoint._repr_html_()
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        return self._endpoint._repr_mimebundle_(include, exclude)
+    def _ipython_display_(self) -> None:
+        self._endpoint._ipython_display_()
 
 
 class _Extension:

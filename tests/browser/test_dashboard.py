@@ -21,6 +21,8 @@ from tests.browser.jupyter import FRONT_ENDS, FrontEnd, Jupyter, OpenNotebook, o
 
 DASHBOARD = ".jp-nbserve-dashboard"
 EVIL = "<img src=x onerror='window.hacked = true'>"
+RIGHT_TO_LEFT = "\u202eשלום 🙂"
+LONG = "w" * 10_000
 
 SERVE = """%%serve_handler digits --sample [1, 2, 3]
 import time
@@ -136,10 +138,12 @@ class Digits(Handler):
         return [row.payload for row in rows]
     def inference(self, batch):
         print({EVIL!r})
-        self.rows.inc(1, kind={EVIL!r})
+        print({RIGHT_TO_LEFT!r})
+        print({LONG!r})
+        self.rows.inc(1, kind={EVIL!r}, long={LONG[:120]!r})
         if isinstance(batch[0], int) and batch[0] == 0:
-            raise ValueError({EVIL!r})
-        return [{EVIL!r}]
+            raise ValueError({EVIL!r} + {LONG!r})
+        return [{EVIL!r} + {LONG!r}]
 """
     ask = """from nbserve import Endpoint
 endpoint = Endpoint.find("digits")
@@ -172,7 +176,18 @@ except Exception:
         expect(dashboard.locator(".jp-nbserve-answer")).to_contain_text("200")
         expect(dashboard.get_by_alt_text("the image sent")).to_be_visible()
         assert notebook.page.evaluate("() => window.hacked") is None
+        dashboard.evaluate("node => node.querySelectorAll('details').forEach(each => { each.open = true; })")
+        expect(dashboard.get_by_role("button", name="Copy replay").first).to_be_visible()
+        for width in (1280, 480):
+            notebook.page.set_viewport_size({"width": width, "height": 1400})
+            assert dashboard.evaluate(CUT_OFF) == [], f"at {width} pixels"
         notebook.run(3)
+
+
+CUT_OFF = """dashboard => { const edge = dashboard.getBoundingClientRect().right + 1;
+  return [...dashboard.querySelectorAll('*')].filter(each => each.getBoundingClientRect().right > edge
+    && !each.closest('.jp-nbserve-chart, .jp-nbserve-scrolled > *')).map(each => each.outerHTML.slice(0, 100)); }"""
+"""What is wider than the dashboard; tables scroll by themselves."""
 
 
 class Comms:
@@ -233,12 +248,19 @@ def assert_talks(notebook: OpenNotebook, comms: Comms, why: str) -> None:
         notebook.page.wait_for_timeout(100)
 
 
-def test_a_saved_notebook_has_a_picture_and_text_and_no_secret(browser: Browser, server: Jupyter) -> None:
-    name = server.write("saved.ipynb", ["%load_ext nbserve", SERVE, "%nbserve status digits", "%nbserve token digits"])
-    with opened(browser, server, name) as notebook:
+@pytest.mark.parametrize("front_end", FRONT_ENDS)
+def test_a_saved_notebook_has_a_picture_and_text_and_no_secret(
+    browser: Browser, server: Jupyter, front_end: FrontEnd
+) -> None:
+    """Also in a front end whose kernel is another by then."""
+    cells = ["%load_ext nbserve", SERVE, "%nbserve status digits", "%nbserve token digits"]
+    name = server.write(f"saved-{front_end}.ipynb", cells)
+    with opened(browser, server, name, front_end) as notebook:
         serve(notebook)
         notebook.run(2)
         notebook.output(2).locator(DASHBOARD).wait_for()
+        for number in (1, 2):
+            expect(notebook.cell(number).locator(".nbserve-card")).to_be_hidden()
         token = Endpoint.find("digits").token
         notebook.save()
         notebook.page.wait_for_timeout(500)
@@ -251,9 +273,34 @@ def test_a_saved_notebook_has_a_picture_and_text_and_no_secret(browser: Browser,
     assert str(token) not in text
     assert "widgets" not in saved["metadata"]
     for number in (1, 2):
-        [data] = [out["data"] for out in saved["cells"][number]["outputs"] if "widget-view" in json.dumps(out)]
-        assert "data:image/svg+xml;base64," in "".join(data["text/html"])
-        assert "digits version 1" in "".join(data["text/plain"])
+        *_, static, live = [out["data"] for out in saved["cells"][number]["outputs"]]
+        assert "application/vnd.jupyter.widget-view+json" in live
+        assert "data:image/svg+xml;base64," in "".join(static["text/html"])
+        assert "digits version 1" in "".join(static["text/plain"])
+
+    with opened(browser, server, name, front_end) as notebook:
+        for number in (1, 2):
+            cell = notebook.cell(number)
+            expect(cell.locator("[data-mime-type$='widget-view+json'].jupyter-widgets")).to_have_count(
+                1, timeout=60_000
+            )
+            expect(cell.locator(".nbserve-card img").first).to_be_visible()
+            expect(cell.get_by_text("model not found")).to_be_hidden()
+        picture(notebook.page.locator("body"), f"saved-{front_end}")
+
+
+def test_an_endpoint_that_does_not_load_says_so(browser: Browser, server: Jupyter) -> None:
+    handler = """%%serve_handler broken --no-wait
+class Broken:
+    def initialize(self, context):
+        raise RuntimeError("no weights here")
+    def inference(self, batch):
+        return batch"""
+    with opened(browser, server, server.write("broken.ipynb", ["%load_ext nbserve", handler])) as notebook:
+        dashboard = serve(notebook)
+        expect(dashboard.locator(".jp-nbserve-state").first).to_have_text("failed", timeout=60_000)
+        expect(dashboard.get_by_role("region", name="error")).to_contain_text("no weights here")
+        expect(dashboard.get_by_text("No worker runs.")).to_be_visible()
 
 
 def test_it_says_what_has_changed_in_the_notebook_since(browser: Browser, server: Jupyter) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from nbserve.measure.trace import Trace
 from tests.browser.jupyter import Jupyter, OpenNotebook, opened
@@ -423,9 +423,10 @@ def test_the_notebook_file_has_a_picture_and_no_trace(small: Shown, server: Jupy
     """Not where the state of widgets is saved either, as some users have it set."""
     saved = save(small.notebook, server)
     assert "widgets" not in saved["metadata"]
-    [output] = saved["cells"][0]["outputs"]
-    assert "spans over" in "".join(output["data"]["text/plain"])
-    page = "".join(output["data"]["text/html"])
+    static, live = [output["data"] for output in saved["cells"][0]["outputs"]]
+    assert "application/vnd.jupyter.widget-view+json" in live
+    assert "spans over" in "".join(static["text/plain"])
+    page = "".join(static["text/html"])
     assert "data:image/svg+xml;base64," in page
     assert "cudaLaunchKernel" in page
     small.page.evaluate(
@@ -437,6 +438,7 @@ def test_the_notebook_file_has_a_picture_and_no_trace(small: Shown, server: Jupy
     assert "cudaLaunchKernel" not in json.dumps(states)
     small.page.reload()
     assert len(Shown(small.notebook).table()) > 10, "a page that is loaded again has it from the kernel"
+    expect(small.page.locator(".nbserve-trace")).to_be_hidden()
 
 
 def save(notebook: OpenNotebook, server: Jupyter) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from nbserve.notebook.widgets.attention import Attention
 from nbserve.notebook.widgets.comms import hear_in_subshells
 from nbserve.notebook.widgets.facts import facts
 from nbserve.notebook.widgets.job import Job
+from nbserve.notebook.widgets.static import new_twin
 from nbserve.notebook.widgets.watcher import Watcher
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ class Dashboard(anywidget.AnyWidget):
     """What the last second was like (watcher.py); empty until it was asked."""
     ended = traitlets.Unicode("").tag(sync=True)
     """Why there are no more updates."""
+    twin = traitlets.Unicode(read_only=True).tag(sync=True)
+    """What the file keeps beside it (static.py)."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
@@ -56,6 +59,7 @@ class Dashboard(anywidget.AnyWidget):
         self._changed: list[str] = []
         self._compares = True
         self._views: list[TraceView] = []
+        self.set_trait("twin", new_twin())
         super().__init__(facts=self._facts())
         hear_in_subshells(self.comm)
         self._watcher = Watcher(
@@ -67,11 +71,6 @@ class Dashboard(anywidget.AnyWidget):
         )
         self.on_msg(self._on_message)
         self._watcher.start()
-
-    def mime_bundle(self) -> dict[str, Any]:
-        """What a notebook shows it by; text and pictures are the endpoint's."""
-        view = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
-        return {"application/vnd.jupyter.widget-view+json": view}
 
     def close(self) -> None:
         """Called by ipywidgets: watch no more."""

@@ -34,6 +34,7 @@ def facts(
     return {
         "name": model.name,
         "version": model.version,
+        "state": model.state,
         "url": model.url,
         "lines": [list(line) for line in card.lines],
         "warnings": card.warnings,

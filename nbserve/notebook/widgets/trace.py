@@ -16,7 +16,8 @@ import traitlets
 
 from nbserve.errors import NbserveError
 from nbserve.measure.trace import Trace
-from nbserve.notebook.widgets import bundle_path
+from nbserve.notebook.widgets import bundle_path, static
+from nbserve.notebook.widgets.comms import hear_in_subshells
 from nbserve.notebook.widgets.trace_picture import as_html, as_text
 
 __all__ = ["TraceView", "packed"]
@@ -37,6 +38,8 @@ class TraceView(anywidget.AnyWidget):
     filename = traitlets.Unicode(read_only=True).tag(sync=True)
     """Empty: there is no raw trace."""
     tab = traitlets.Unicode(read_only=True).tag(sync=True)
+    twin = traitlets.Unicode(read_only=True).tag(sync=True)
+    """What the file keeps beside it (static.py)."""
 
     def __init__(
         self,
@@ -53,20 +56,16 @@ class TraceView(anywidget.AnyWidget):
         self.set_trait("title", title or _title(trace))
         self.set_trait("filename", filename if raw else "")
         self.set_trait("tab", tab)
+        self.set_trait("twin", static.new_twin())
         super().__init__()
+        hear_in_subshells(self.comm)
         self.on_msg(self._on_message)
 
     def __repr__(self) -> str:
         return as_text(self._trace, self.title)
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
-        bundle = super()._repr_mimebundle_(**kwargs)
-        if bundle is None:
-            return None
-        data, metadata = bundle
-        data["text/plain"] = as_text(self._trace, self.title)
-        data["text/html"] = as_html(self._trace, self.title)
-        return data, metadata
+    def _ipython_display_(self) -> None:
+        static.publish(self.twin, self.model_id, as_text(self._trace, self.title), as_html(self._trace, self.title))
 
     def _on_message(self, _: Any, content: dict[str, Any], buffers: list[memoryview]) -> None:
         """From the browser: it wants the raw trace."""

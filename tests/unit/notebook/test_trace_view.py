@@ -83,15 +83,17 @@ def test_without_a_raw_trace_there_is_no_button(sent: list[tuple[dict[str, Any],
     view.close()
 
 
-def test_a_notebook_gets_the_view_a_picture_and_words() -> None:
+def test_a_notebook_gets_a_picture_and_words_and_then_the_view(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[dict[str, Any]] = []
+    monkeypatch.setattr("IPython.display.publish_display_data", shown.append)
     view = TraceView(synthetic(3000))
-    shown = view._repr_mimebundle_()
-    assert shown is not None
-    data, _ = shown
-    assert data["application/vnd.jupyter.widget-view+json"]["model_id"] == view.model_id
-    assert data["text/plain"].startswith("Trace of transformer version 3\n")
-    assert "worker 1, stream 7: " in data["text/plain"]
-    assert "data:image/svg+xml;base64," in data["text/html"]
+    view._ipython_display_()
+    static, live = shown
+    assert live["application/vnd.jupyter.widget-view+json"]["model_id"] == view.model_id
+    assert static["text/plain"].startswith("Trace of transformer version 3\n")
+    assert "worker 1, stream 7: " in static["text/plain"]
+    assert "data:image/svg+xml;base64," in static["text/html"]
+    assert f'class="nbserve-static nbserve-static-{view.twin}"' in static["text/html"]
     view.close()
 
 

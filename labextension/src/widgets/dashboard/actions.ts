@@ -5,7 +5,7 @@ import type { Model } from "../model";
 import { Children } from "./children";
 import { type Asked, type Go, profileForm, promoteForm, question, scaleForm } from "./forms";
 import { type Jobs, WAITS } from "./jobs";
-import { resultParts } from "./results";
+import { readingText, resultParts } from "./results";
 import { Running } from "./running";
 import type { Facts, Now, Traits } from "./types";
 
@@ -130,8 +130,11 @@ export class Actions {
           put(body, ...resultParts(result, children?.elements ?? []), ...running.record(false), close());
         },
         failed: (text, hint) => {
-          const error = h("pre", { class: "jp-nbserve-error", role: "alert" }, hint ? `${text}\n→ ${hint}` : text);
-          put(body, error, ...running.record(true), close());
+          const said = readingText("error", text);
+          said.classList.add("jp-nbserve-error");
+          const error = h("div", { role: "alert" }, said, hint && h("p", {}, `→ ${hint}`));
+          put(body, error, ...running.record(!text.includes("\n")), close()); // many lines: they are the log's last ones
+          said.scrollTop = said.scrollHeight;
         },
       },
     );

@@ -48,7 +48,7 @@ export class Chart {
       legend: { show: false },
       scales: { y: { range: (_, __, most) => [0, most > 0 ? most * 1.15 : 1] } },
       axes: [
-        { ...axis, grid: { show: false }, size: 18, gap: 3, space: 60, values: (_, times) => times.map(clockOf) },
+        { ...axis, grid: { show: false }, size: 22, gap: 7, space: 60, values: (_, times) => times.map(clockOf) },
         { ...axis, size: 46, gap: 5, space: 26, values: (_, values) => values.map(format) },
       ],
       series: [{}, ...series],

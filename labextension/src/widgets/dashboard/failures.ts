@@ -59,7 +59,9 @@ export class Failures {
 
   private row(failure: Failure, answer: HTMLElement): HTMLElement {
     const replay = `%nbserve replay ${failure.id}`;
-    const again = h("button", { type: "button", title: "The same bytes to the endpoint", onclick: () => this.send(failure, answer) }, "Send");
+    const again = h("button", { type: "button", title: "The same bytes to the endpoint" }, "Send");
+    again.setAttribute("aria-label", `Send again: ${failure.id}`);
+    again.addEventListener("click", () => this.send(failure, answer));
     const copied = copyButton(replay, `${replay}, which runs it here, to be debugged`, "Copy replay");
     return h(
       "tr",

@@ -5,11 +5,12 @@ import uplotStyle from "uplot/dist/uPlot.min.css";
 import { h, put, say } from "../dom";
 import type { Rendered } from "../model";
 import { watchSight, watchTheme } from "../sight";
+import { hidingTwin } from "../twin";
 import { Actions } from "./actions";
 import { Failures } from "./failures";
 import { Jobs } from "./jobs";
 import { Batches, Log, Metrics, Stages, Statuses, Tiles, Workers } from "./panels";
-import { scrolled, snippet } from "./results";
+import { readingText, scrolled, snippet } from "./results";
 import { add } from "./series";
 import style from "./style.css";
 import { TryIt } from "./tryit";
@@ -36,7 +37,10 @@ function render({ model, el }: Rendered<Traits>): () => void {
   const log = new Log();
   const tryIt = new TryIt(jobs);
   const failures = new Failures(jobs);
-  const head = h("div", { class: "jp-nbserve-title" });
+  const name = h("h3", {});
+  const version = h("span", { class: "jp-nbserve-faint" });
+  const state = h("span", {});
+  const head = h("div", { class: "jp-nbserve-title" }, name, version, state);
   const url = h("code", {});
   const lines = h("div", { class: "jp-nbserve-lines" });
   const notes = h("div", { role: "status" });
@@ -44,9 +48,9 @@ function render({ model, el }: Rendered<Traits>): () => void {
 
   const root = h(
     "div",
-    { class: "jp-nbserve-dashboard" },
-    h("style", {}, uplotStyle, style),
-    h("header", {}, h("div", {}, head, url), actions.buttons),
+    { class: "jp-nbserve-dashboard", role: "region", "aria-label": `Dashboard of ${facts().name}` },
+    h("style", {}, uplotStyle, style, hidingTwin(model.get("twin"))),
+    h("div", { class: "jp-nbserve-head" }, h("div", {}, head, url), actions.buttons),
     lines,
     notes,
     actions.place,
@@ -63,26 +67,31 @@ function render({ model, el }: Rendered<Traits>): () => void {
   root.dataset.jpSuppressContextMenu = "true"; // copy from it with the browser's own menu
   el.append(root);
 
+  const drawState = () => {
+    const shown = model.get("ended") ? "ended" : (now()?.state ?? facts().state).toLowerCase();
+    const kind = shown === "ended" || shown === "failed" ? "bad" : shown === "ready" ? "good" : "poor";
+    say(state, shown);
+    state.className = `jp-nbserve-state jp-nbserve-state-${kind}`;
+  };
+
   const drawFacts = () => {
     const known = facts();
     const ended = model.get("ended");
-    const state = ended ? "ended" : (now()?.state ?? "READY").toLowerCase();
-    const kind = ended || state === "failed" ? "bad" : state === "ready" ? "good" : "poor";
-    put(
-      head,
-      h("h3", {}, known.name),
-      h("span", { class: "jp-nbserve-faint" }, `version ${known.version}`),
-      h("span", { class: `jp-nbserve-state jp-nbserve-state-${kind}` }, state),
-    );
+    say(name, known.name);
+    say(version, `version ${known.version}`);
     say(url, known.url);
+    drawState();
     put(lines, ...known.lines.map(([label, text]) => h("span", {}, h("b", {}, label), ` ${text}`)), snapshot(known));
-    put(
-      notes,
+    putOther(notes, [ended, known.warnings, known.errors], () => [
       ended && h("div", { class: "jp-nbserve-bad" }, ended),
       ...known.warnings.map((text) => h("div", { class: "jp-nbserve-poor" }, text)),
-      known.errors.length > 0 && h("pre", { class: "jp-nbserve-error" }, known.errors.join("\n")),
-    );
-    put(more, captured(known), request("curl", known.curl), request("Python", known.python));
+      known.errors.length > 0 && errorText(known.errors.join("\n")),
+    ]);
+    putOther(more, [known.entries, known.curl, known.python], () => [
+      captured(known),
+      request("curl", known.curl),
+      request("Python", known.python),
+    ]);
     actions.update(known, now());
     if (ended) actions.end();
     tryIt.update(known);
@@ -92,6 +101,7 @@ function render({ model, el }: Rendered<Traits>): () => void {
     const current = now();
     tiles.update(points, current);
     if (!current) return;
+    drawState();
     stages.update(current);
     batches.update(current);
     statuses.update(current);
@@ -162,6 +172,22 @@ function captured(facts: Facts): HTMLElement | null {
   const rows = facts.entries.map((entry) => h("tr", {}, ...entry.map((text) => h("td", {}, text))));
   const table = h("table", {}, head, h("tbody", {}, ...rows));
   return h("details", {}, h("summary", {}, `Captured: ${rows.length}`), scrolled("captured", table));
+}
+
+const shownKeys = new WeakMap<HTMLElement, string>();
+
+/** Replaces what is in an element where `key` is another than the last time: what is open or has the focus stays. */
+function putOther(element: HTMLElement, key: unknown, make: () => (Node | string | null | false)[]): void {
+  const known = JSON.stringify(key);
+  if (shownKeys.get(element) === known) return;
+  shownKeys.set(element, known);
+  put(element, ...make());
+}
+
+function errorText(text: string): HTMLElement {
+  const shown = readingText("error", text);
+  shown.classList.add("jp-nbserve-error");
+  return shown;
 }
 
 function request(title: string, text: string): HTMLElement {

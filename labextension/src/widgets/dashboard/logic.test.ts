@@ -4,6 +4,7 @@ import fc from "fast-check";
 
 import { bars, meanSize } from "./batches";
 import { describe, layout } from "./cores";
+import { deviceLoad, isScarce } from "./device";
 import { add, columns, KEPT } from "./series";
 import { parts } from "./stages";
 import { Tail } from "./tail";
@@ -121,4 +122,23 @@ test("a tail keeps the last lines in order and counts what is gone", () => {
       assert.equal(tail.text(), (left ? [`(${left} earlier lines are not shown)`] : []).concat(kept as string[]).join("\n"));
     }),
   );
+});
+
+test("a GPU's memory is told with its limit, whose it is, and its load", () => {
+  // Of an 80 GB card: mem_get_info and max_memory_reserved of one worker, beside a process of somebody else.
+  const worker = {
+    device: "cuda:0",
+    device_total_bytes: 84_987_740_160,
+    device_free_bytes: 60_129_542_144,
+    device_own_bytes: 18_253_611_008,
+    device_busy: 0.37,
+  } as Worker;
+  const load = deviceLoad(worker)!;
+  assert.equal(load.text, "24.9 GB of 85 GB, 37 % busy");
+  assert.match(load.told, /^cuda:0: .* at most 18.3 GB of it by this worker/);
+  assert.deepEqual([load.own.toFixed(3), load.taken.toFixed(3), isScarce(load)], ["0.215", "0.292", false]);
+  assert.equal(deviceLoad({ ...worker, device_busy: null })!.text, "24.9 GB of 85 GB");
+  const full = deviceLoad({ ...worker, device_free_bytes: 1e9, device_own_bytes: 90e9 })!;
+  assert.ok(isScarce(full) && full.own === full.taken && full.taken < 1, "a peak may be more than what is taken now");
+  assert.equal(deviceLoad({ ...worker, device: "cpu", device_total_bytes: null, device_free_bytes: null }), null);
 });

@@ -4,11 +4,15 @@ import { h, put, say } from "../dom";
 import { bars, meanSize } from "./batches";
 import { Chart } from "./charts";
 import { describe, layout } from "./cores";
-import { bytes, count, duration, percent } from "./format";
+import { deviceLoad, isScarce } from "./device";
+import { bytes, clock, count, duration, percent } from "./format";
 import { scrolled } from "./results";
 import { columns } from "./series";
 import { parts, type Part } from "./stages";
 import type { Core, Facts, Now, Point, Series, Worker } from "./types";
+
+/** Latencies that are older are shown with their time. */
+const OLD_S = 10;
 
 /** Requests a second, latencies, queue: a number and its last minutes each. */
 export class Tiles {
@@ -35,7 +39,8 @@ export class Tiles {
     this.rate.set(count(rate), errors > 0 ? `${count(errors)} errors / s` : "", columns(points, "requests_per_s"));
     const answered = [...points].reverse().find((point) => point.p50_ms !== null);
     const [p50, p99] = answered ? [duration(answered.p50_ms!), duration(answered.p99_ms!)] : ["–", "–"];
-    this.latency.set(p50, p99, columns(points, "p50_ms", "p99_ms"));
+    const late = answered && last && last.at - answered.at > OLD_S ? ` at ${clock(answered.at)}` : "";
+    this.latency.set(p50, `${p99}${late}`, columns(points, "p50_ms", "p99_ms"));
     const waiting = now?.queue_items ?? 0;
     this.queue.set(count(waiting), now?.queue_bytes ? bytes(now.queue_bytes) : "", columns(points, "queue"));
   }
@@ -203,7 +208,7 @@ export class Workers {
   private readonly map = h("div", { class: "jp-nbserve-cores" });
 
   constructor() {
-    const head = ["worker", "state", "CPU", "memory", "own", "device", "batches", "restarts"];
+    const head = ["worker", "state", "CPU", "memory", "own", "shared", "device", "batches", "restarts"];
     put(
       this.element,
       h("h4", {}, "Workers"),
@@ -216,13 +221,16 @@ export class Workers {
   }
 
   update(now: Now, facts: Facts): void {
-    put(this.table, ...now.workers.map(workerRow));
+    const none = h("tr", {}, h("td", { colspan: 9, class: "jp-nbserve-faint" }, "No worker runs."));
+    put(this.table, ...(now.workers.length ? now.workers.map(workerRow) : [none]));
     put(this.map, ...coreMap(facts.cores, now.workers, facts.reserved));
   }
 }
 
 function workerRow(worker: Worker): HTMLElement {
   const used = worker.cores_used;
+  const { resident_bytes: resident, own_bytes: own } = worker;
+  const shared = resident === null || own === null ? null : Math.max(0, resident - own);
   const meter = h("span", { class: "jp-nbserve-meter" }, h("span", {}));
   (meter.firstElementChild as HTMLElement).style.width = `${Math.min(1, (used ?? 0) / Math.max(1, worker.threads)) * 100}%`;
   return h(
@@ -233,17 +241,36 @@ function workerRow(worker: Worker): HTMLElement {
     h("td", {}, ...(used === null ? ["–"] : [meter, ` ${percent(used / Math.max(1, worker.threads))} of ${worker.threads}`])),
     h("td", {}, worker.total_bytes === null ? "–" : bytes(worker.total_bytes)),
     h("td", {}, worker.own_bytes === null ? "–" : bytes(worker.own_bytes)),
-    h("td", {}, worker.device),
+    h("td", {}, shared === null ? "–" : bytes(shared)),
+    h("td", {}, ...deviceCell(worker)),
     h("td", {}, count(worker.batches)),
     h("td", {}, String(worker.restarts), worker.error && h("div", { class: "jp-nbserve-bad" }, worker.error)),
   );
 }
 
+function deviceCell(worker: Worker): (HTMLElement | string)[] {
+  const load = deviceLoad(worker);
+  if (!load) return [worker.device];
+  const own = h("span", {});
+  const others = h("span", { class: "jp-nbserve-others" });
+  own.style.width = `${load.own * 100}%`;
+  others.style.width = `${(load.taken - load.own) * 100}%`;
+  const meter = h("span", { class: "jp-nbserve-meter jp-nbserve-stacked", role: "img", "aria-label": load.told, title: load.told }, own, others);
+  return [`${worker.device} `, meter, " ", h("span", { class: isScarce(load) ? "jp-nbserve-bad" : "" }, load.text)];
+}
+
 function coreMap(cores: readonly Core[], workers: readonly Worker[], reserved: readonly number[]): HTMLElement[] {
   const groups = layout(cores, workers, reserved);
   const nodes = new Set(groups.map((group) => group.node));
-  return groups.map((group) => {
-    const boxes = group.cores.map((cells) =>
+  const cells = groups.flatMap((group) => group.cores.flat());
+  const marks = [
+    cells.some((cell) => cell.owners.length === 1) && "the number is the worker's",
+    cells.some((cell) => cell.owners.length > 1) && "∗ several workers",
+    cells.some((cell) => !cell.owners.length && cell.reserved) && "= kept for gateway and notebook",
+  ].filter((mark) => mark !== false);
+  const legend = h("span", { class: "jp-nbserve-faint" }, ["cores of this machine", ...marks].join("; "));
+  const boxes = groups.map((group) => {
+    const cores = group.cores.map((cells) =>
       h(
         "span",
         { class: "jp-nbserve-core" },
@@ -258,8 +285,9 @@ function coreMap(cores: readonly Core[], workers: readonly Worker[], reserved: r
     );
     const name = `${nodes.size > 1 ? `node ${group.node}, ` : ""}cores with one L3 cache`;
     const told = group.cores.flat().map(describe).join("; ");
-    return h("div", { class: "jp-nbserve-group", role: "img", "aria-label": `${name}: ${told}`, title: name }, ...boxes);
+    return h("div", { class: "jp-nbserve-group", role: "img", "aria-label": `${name}: ${told}`, title: name }, ...cores);
   });
+  return cells.length ? [...boxes, legend] : [];
 }
 
 function swatch(worker: number): HTMLElement {
@@ -298,7 +326,7 @@ function metricRow(series: Series): HTMLElement {
     "tr",
     {},
     h("th", { scope: "row", title: series.help ?? "" }, series.name),
-    h("td", { class: "jp-nbserve-faint" }, labels),
+    h("td", { class: "jp-nbserve-faint jp-nbserve-labels" }, labels),
     h("td", {}, h("b", {}, shown)),
     h("td", { class: "jp-nbserve-faint" }, series.kind),
   );

@@ -47,12 +47,17 @@ export function scrolled(name: string, table: HTMLElement): HTMLElement {
   return h("div", { class: "jp-nbserve-scrolled", tabindex: 0, role: "region", "aria-label": name }, table);
 }
 
+/** Without the checksums of what was copied: "COPY dir:0123… in /opt/venv". */
+function stepOf(layer: Layer): string {
+  return layer.what.replace(/\b(?:dir|file|multi):[0-9a-f]{64} in /, "→ ");
+}
+
 function layerTable(layers: Layer[]): HTMLElement {
   const most = Math.max(...layers.map((layer) => layer.bytes));
   const rows = layers.map((layer) => {
     const meter = h("span", { class: "jp-nbserve-meter", "aria-hidden": "true" }, h("span", {}));
     (meter.firstElementChild as HTMLElement).style.width = `${(layer.bytes / most) * 100}%`;
-    return h("tr", {}, h("td", {}, bytes(layer.bytes)), h("td", {}, meter), h("td", { class: "jp-nbserve-step" }, layer.what));
+    return h("tr", {}, h("td", {}, bytes(layer.bytes)), h("td", {}, meter), h("td", { class: "jp-nbserve-step" }, stepOf(layer)));
   });
   const head = ["size", "", "step that made it"].map((text) => (text ? h("th", { scope: "col" }, text) : h("td", {})));
   return h(

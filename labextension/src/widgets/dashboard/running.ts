@@ -1,6 +1,6 @@
 // A job while it goes on: how far it is, in words and as a bar, and the lines that it prints. Made by actions.ts.
 
-import { h, put, say } from "../dom";
+import { h, say } from "../dom";
 import { WAITS } from "./jobs";
 import { Tail } from "./tail";
 import type { Progress } from "./types";
@@ -47,7 +47,6 @@ export class Running {
     const summary = h("summary", {}, `Log: ${this.tail.count} lines`);
     const text = h("pre", { class: "jp-nbserve-log", tabindex: 0, "aria-label": "log of what was done" }, this.tail.text());
     const details = h("details", { open }, summary, text);
-    put(this.element);
     if (open) requestAnimationFrame(() => (text.scrollTop = text.scrollHeight));
     return [details];
   }

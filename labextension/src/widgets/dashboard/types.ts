@@ -3,6 +3,8 @@
 export interface Facts {
   name: string;
   version: string;
+  /** When this was written; `now` has it from then on. */
+  state: string;
   url: string;
   lines: [string, string][];
   warnings: string[];
@@ -52,6 +54,10 @@ export interface Worker {
   own_bytes: number | null;
   total_bytes: number | null;
   resident_bytes: number | null;
+  device_total_bytes: number | null;
+  device_free_bytes: number | null;
+  device_own_bytes: number | null;
+  device_busy: number | null;
   error: string;
 }
 
@@ -87,6 +93,7 @@ export interface Traits {
   facts: Facts;
   now: Now | Record<string, never>;
   ended: string;
+  twin: string;
 }
 
 export interface Layer {

@@ -2,6 +2,7 @@
 // Python side: nbserve/notebook/widgets/trace.py.
 
 import type { Rendered } from "../model";
+import { hidingTwin } from "../twin";
 import { element } from "./dom";
 import type { Tab } from "./panels";
 import style from "./style.css";
@@ -16,6 +17,8 @@ interface Traits {
   filename: string;
   /** The one that is open at first. */
   tab: Tab;
+  /** See ../twin.ts. */
+  twin: string;
 }
 
 const GONE = "The trace is not kept in the notebook's file: run the cell again.";
@@ -30,7 +33,8 @@ export default function widget(): { render(shown: Rendered<Traits>): () => void 
       // Only here, not in Python: what a front end saves of the widget with the notebook has no trace in it then.
       model.set("data", new DataView(new ArrayBuffer(0)));
       el.append(element("style", { text: style }));
-      if (!prepared) {
+      if (prepared) el.append(element("style", { text: hidingTwin(model.get("twin")) }));
+      else {
         el.append(element("div", { class: "jp-nbserve-trace-note", text: GONE }));
         return () => {};
       }
