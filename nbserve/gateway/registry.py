@@ -35,6 +35,7 @@ from nbserve.gateway.failures import FailureStore
 from nbserve.gateway.inference import Route, check_name
 from nbserve.gateway.metrics_page import VersionView
 from nbserve.gateway.pool.floorplan import describe
+from nbserve.gateway.pool.node_weights import NodeWeights
 from nbserve.gateway.pool.placement import Demand, WorkerPlan, plan
 from nbserve.gateway.pool.topology import Topology, read_memory
 from nbserve.gateway.rates import RateMeter
@@ -63,7 +64,7 @@ class Registry:
 
     def __init__(self, surroundings: Surroundings, topology: Topology, *, grace_s: float) -> None:
         self.routes: dict[str, Route] = {}
-        self._around = surroundings
+        self._around = surroundings._replace(weights=NodeWeights(topology))
         self.failures = surroundings.failures or FailureStore()
         self._topology = topology
         self._grace_s = grace_s

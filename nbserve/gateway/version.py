@@ -27,6 +27,7 @@ from nbserve.gateway.lifecycle import VERSION_MOVES, Lifecycle
 from nbserve.gateway.metrics import VersionStats
 from nbserve.gateway.metrics_page import VersionView
 from nbserve.gateway.pool.memory import Usage
+from nbserve.gateway.pool.node_weights import NodeWeights
 from nbserve.gateway.pool.placement import WorkerPlan
 from nbserve.gateway.pool.supervisor import Pool, Worker
 from nbserve.gateway.pool.zygote import Zygotes
@@ -53,6 +54,7 @@ class Surroundings(NamedTuple):
     queue_total: QueueTotal
     clock: Callable[[], float] = time.monotonic
     zygotes: Zygotes | None = None
+    weights: NodeWeights | None = None
     failures: FailureStore | None = None
     placed: Callable[[tuple[int, ...]], None] = lambda cpus: None
     others: Callable[[], Sequence[int]] = tuple
@@ -128,6 +130,7 @@ class ModelVersion:
             emit=self._around.emit,
             runtime_dir=self._around.runtime_dir,
             zygotes=self._around.zygotes,
+            weights=self._around.weights,
         )
         try:
             await self.pool.start()
@@ -308,6 +311,7 @@ class ModelVersion:
             batch_sizes={str(size): count for size, count in sorted(self.stats.batch_sizes.items())},
             cost={"a_s": cost.a_s, "c_s": cost.c_s, "margin_s": cost.margin_s} if cost else {},
             stages_s=self.stages_s,
+            weights_copies=self.pool.weights_copies if self.pool else {},
             proof=self.proof,
             warnings=[
                 *(_has_written(worker) for worker in self._workers if worker.weights_written_bytes),

@@ -102,6 +102,8 @@ class ModelStatus(msgspec.Struct, kw_only=True):
     """s(b) = a_s + c_s * b."""
     stages_s: dict[str, float] = msgspec.field(default_factory=dict)
     """Seconds each stage of becoming ready took."""
+    weights_copies: dict[str, int] = msgspec.field(default_factory=dict)
+    """NUMA node -> bytes of weights that were copied there for its workers; empty on machines with one."""
     kept: list[str] = msgspec.field(default_factory=list)
     """Replaced versions that can be rolled back to, the last one first."""
     kept_bundles: list[str] = msgspec.field(default_factory=list)

@@ -61,6 +61,8 @@ class Load(msgspec.Struct):
     """Fields of bodies whose values must stand in no error."""
     env: dict[str, str | None] = msgspec.field(default_factory=dict)
     """Variables to set first, with None to remove: what was not known when the process began."""
+    weights: dict[str, str] = msgspec.field(default_factory=dict)
+    """File of the bundle -> a file with the same bytes in the memory of the worker's NUMA node."""
 
 
 class Place(msgspec.Struct):

@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from nbserve.bundle import Bundle
+from nbserve.bundle import Bundle, nearby
 from nbserve.bundle.rebuilt import check_rebuilt
 from nbserve.handler import Context
 from nbserve.pipeline import Pipeline
@@ -47,6 +47,7 @@ class Session:
         set_environment(load.env)
         move_threads(load.cores)
         set_threads(load.threads)
+        nearby.use(self.bundle.path, load.weights)
         loaded = self.bundle.load(on_stage=self._enter, device=expected_device(load.device))
         if load.compare:
             self.compared = check_rebuilt(self.bundle.path, vars(loaded.module))

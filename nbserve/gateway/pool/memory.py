@@ -13,7 +13,11 @@ from typing import NamedTuple
 
 import psutil
 
-__all__ = ["Usage", "cpu_seconds", "overwritten_bytes", "usage"]
+__all__ = ["MEMORY_FILE", "Usage", "cpu_seconds", "overwritten_bytes", "usage"]
+
+
+MEMORY_FILE = "nbserve-weights"
+"""Name of the files in memory that hold copies of weights (node_weights.py)."""
 
 
 class Usage(NamedTuple):
@@ -56,7 +60,8 @@ def cpu_seconds(pid: int) -> float | None:
 
 
 def overwritten_bytes(pid: int, folder: Path, proc: Path = Path("/proc")) -> int | None:
-    """Pages of files below `folder` that the process maps privately and has written to: they are its own copies now.
+    """Pages of files below `folder`, or of copies of weights in memory, that the process maps privately and has
+    written to: they are its own now.
 
     None where the system does not tell, or the process has ended.
     """
@@ -64,7 +69,11 @@ def overwritten_bytes(pid: int, folder: Path, proc: Path = Path("/proc")) -> int
         smaps = (proc / str(pid) / "smaps").read_bytes()
     except OSError:
         return None
-    mark = b" " + os.fsencode(folder).replace(b"\n", b"\\012") + b"/"  # a mapping's first line ends with the path
+    paths = os.fsencode(folder).replace(b"\n", b"\\012") + b"/", f"/memfd:{MEMORY_FILE} ".encode()
+    return sum(_written(smaps, b" " + path) for path in paths)  # a mapping's first line ends with the path
+
+
+def _written(smaps: bytes, mark: bytes) -> int:
     total, at = 0, smaps.find(mark)
     while at >= 0:
         begin = smaps.index(b"\n", at) + 1

@@ -20,6 +20,7 @@ from nbserve.config import ModelConfig
 from nbserve.errors import Conflict, ErrorInfo, LoadError
 from nbserve.gateway.lifecycle import POOL_MOVES, Lifecycle, PoolState
 from nbserve.gateway.pool.kernel import zygote_environment
+from nbserve.gateway.pool.node_weights import NodeWeights
 from nbserve.gateway.pool.placement import WorkerPlan
 from nbserve.gateway.pool.provisioner import Start
 from nbserve.gateway.pool.spare import Spare
@@ -80,8 +81,10 @@ class Pool:
         emit: Callable[[Event], None],
         runtime_dir: Path,
         zygotes: Zygotes | None = None,
+        weights: NodeWeights | None = None,
     ) -> None:
         self._zygotes = zygotes
+        self._weights = weights
         self._lease: Lease | None = None
         self._context = zmq.asyncio.Context()
         self._spec = WorkerSpec(
@@ -113,10 +116,16 @@ class Pool:
         """What workers found out about the handler while they serve."""
         return self._spec.notices
 
+    @property
+    def weights_copies(self) -> dict[str, int]:
+        """NUMA node -> bytes of weights that lie there for these workers."""
+        return self._spec.weights.sizes if self._spec.weights is not None else {}
+
     async def start(self) -> None:
         """Launch all workers; returns when all are READY. Raises LoadError of the first that fails, all stopped."""
         try:
             await self._choose_start()
+            await self._lease_weights()
             await self._launch(self.workers)
         except LoadError:
             if self.state == "STARTING":
@@ -175,6 +184,8 @@ class Pool:
             await self._spec.start.spare.close()
         if self.state == "STOPPING":
             self._context.destroy(linger=0)
+            if self._spec.weights is not None:
+                self._spec.weights.close()
             self._life.move("stopped")
             if self._zygotes is not None and self._lease is not None:
                 self._zygotes.release(self._lease)
@@ -198,6 +209,22 @@ class Pool:
         spare = Spare(spec.name, bundle, env, log_path) if can_be_warm else None
         spec.start = Start(lease.zygote if lease else None, reason, insist, patience_s, spare)
         spec.standby = lease.standby if lease else None
+
+    async def _lease_weights(self) -> None:
+        """Where there are several NUMA nodes, each has a copy. Raises LoadError where it was stopped meanwhile."""
+        if self._weights is not None and self._weights.has_several_nodes:
+            bundle = await asyncio.to_thread(lambda: self._spec.bundle)
+            if self.state != "STARTING":
+                raise LoadError("the workers were stopped while they started")
+            self._spec.weights = self._weights.lease(bundle, self._note)
+
+    def _note(self, text: str) -> None:
+        """For status, log and events; once."""
+        spec = self._spec
+        if text not in spec.notices:
+            spec.notices.append(text)
+            log.warning("%s: %s", spec.name, text)
+            spec.emit(Event(seq=0, at=0.0, kind="gateway", model=spec.name, version=spec.version, text=text))
 
     def _add(self, plans: Sequence[WorkerPlan]) -> list[Worker]:
         new = []

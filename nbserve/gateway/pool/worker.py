@@ -30,6 +30,7 @@ from nbserve.gateway.pool import obituary
 from nbserve.gateway.pool.kernel import EXIT_GRACE_S, WorkerKernel, environment
 from nbserve.gateway.pool.limits import INTERRUPT_GRACE_S, InHand
 from nbserve.gateway.pool.memory import Usage
+from nbserve.gateway.pool.node_weights import WeightsLease
 from nbserve.gateway.pool.placement import WorkerPlan
 from nbserve.gateway.pool.prints import Printed
 from nbserve.gateway.pool.provisioner import Start
@@ -83,6 +84,8 @@ class WorkerSpec:
     """How workers are started; the supervisor's decision."""
     standby: Standby | None = None
     """Holds a kernel that may be the next worker's."""
+    weights: WeightsLease | None = None
+    """Copies of the weights by node, where there are several."""
     notices: list[str] = field(default_factory=list)
     """What its workers found out about the handler, in sentences."""
 
@@ -368,6 +371,7 @@ class Worker:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PRINTS_WAIT_S):
                 await self._kernel.prints_on.wait()
+        weights = await self._spec.weights.on(self.plan.node) if self._spec.weights is not None else {}
         if self.state != "LOADING" or self._transport is None:
             return
         spec = self._spec
@@ -380,6 +384,7 @@ class Worker:
             threads=self.plan.threads,
             cores=list(self.plan.cores),
             env=changes(self._kernel.env, self._env()),
+            weights=dict(weights),
             device=spec.config.device,
             isolate=spec.config.isolate == "on",
             redact=spec.config.redact,
