@@ -13,14 +13,14 @@ import enum
 import functools
 import sys
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 
 from nbserve.bundle import contents
 
-__all__ = ["NAMED", "Entry", "Fingerprint", "differences", "fingerprint", "names_of"]
+__all__ = ["NAMED", "Entry", "Fingerprint", "differences", "fingerprint", "is_own", "names_of"]
 
 FOLDED_ITEMS = 1000
 """Larger containers, and those of plain values, are one entry with one digest: paths end there."""
@@ -185,6 +185,11 @@ class _Walk:
         else:
             name = self._names.get(id(obj)) or getattr(obj, "__name__", "")
             self._note(path, f"function {name}")
+            if is_own(obj) and id(obj) not in self._seen:
+                self._keep.append(obj)
+                self._seen[id(obj)] = path
+                for step, part in _held_by(obj):
+                    self.value(part, f"{path}.{step}", depth + 1)
 
     def _inside(self, obj: Any, path: str, depth: int) -> None:
         kind = type(obj)
@@ -299,6 +304,25 @@ class _Walk:
 
     def _note(self, path: str, what: str, digest: str = "", same: str = "") -> None:
         self.entries[path] = Entry(what, digest, same)
+
+
+def is_own(function: Any) -> bool:
+    """Is it a function of the notebook, or of handler.py?"""
+    module = str(getattr(function, "__globals__", {}).get("__name__", ""))
+    return isinstance(function, types.FunctionType) and (module == "__main__" or module.startswith(_HANDLER))
+
+
+def _held_by(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
+    """What it closes over, by variable, and its defaults."""
+    for variable, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            yield variable, cell.cell_contents
+        except ValueError:  # not assigned yet
+            continue
+    if function.__defaults__:
+        yield "__defaults__", function.__defaults__
+    if function.__kwdefaults__:
+        yield "__kwdefaults__", function.__kwdefaults__
 
 
 _ATOM_SET = set(_ATOMS)

@@ -10,7 +10,7 @@ import types
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from nbserve.bundle.fingerprint import NAMED, differences, fingerprint, names_of
+from nbserve.bundle.fingerprint import NAMED, differences, fingerprint, is_own, names_of
 from nbserve.bundle.manifest import ValueRecord
 
 __all__ = ["Watch"]
@@ -19,11 +19,13 @@ _MOST = 50
 
 
 class Watch:
-    """held: globals of handler.py, by name; definitions and modules among them are no values."""
+    """held: globals of handler.py, by name. Of functions it is what they close over; classes and modules are none."""
 
     def __init__(self, held: Mapping[str, Any]) -> None:
         self._names = names_of(held)
-        self._values = {key: obj for key, obj in held.items() if not isinstance(obj, (*NAMED, types.ModuleType))}
+        self._values = {
+            key: obj for key, obj in held.items() if not isinstance(obj, (*NAMED, types.ModuleType)) or is_own(obj)
+        }
         self.fingerprint = fingerprint(self._values, self._names)
 
     def changed(self, records: Mapping[str, ValueRecord], files: Collection[str]) -> list[str]:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -182,3 +183,23 @@ def test_things_differ_by_path_and_kind() -> None:
     assert between([[one] * 3] * 2000, [[one] * 3] * 1999 + [[one] * 2]) == [
         ("x", "list of 2000, whose content is another in the worker")
     ]
+
+
+def test_what_functions_close_over_is_compared() -> None:
+    def make(k: list[int]) -> Any:
+        def scaled(x: int, by: int = 2) -> int:
+            return x * by * k[0]
+
+        return types.FunctionType(
+            scaled.__code__, {"__name__": "__main__"}, "scaled", scaled.__defaults__, scaled.__closure__
+        )
+
+    def between(a: Any, b: Any) -> list[tuple[str, str]]:
+        return differences(fingerprint({"f": a}, {}), fingerprint({"f": b}, {}))
+
+    assert between(make([1]), make([1])) == []
+    assert between(make([1]), make([2])) == [("f.k", "list [1] in the notebook, list [2] in the worker")]
+    other = make([1])
+    other.__defaults__ = (3,)
+    assert between(make([1]), other)[0][0] == "f.__defaults__"
+    assert between([make([1])], [make([2])])[0][0] == "f[0].k"
