@@ -24,8 +24,9 @@ from nbserve.gateway.pool.node_weights import NodeWeights
 from nbserve.gateway.pool.placement import WorkerPlan
 from nbserve.gateway.pool.provisioner import Start
 from nbserve.gateway.pool.spare import Spare
+from nbserve.gateway.pool.spec import WorkerSpec
 from nbserve.gateway.pool.topology import read_memory
-from nbserve.gateway.pool.worker import Worker, WorkerSpec
+from nbserve.gateway.pool.worker import Worker
 from nbserve.gateway.pool.zygote import Lease, Zygotes, why_spawn
 from nbserve.wire.frames import Buffer
 from nbserve.wire.management import Event

@@ -1,6 +1,7 @@
-"""One worker as the gateway sees it: launch, handshake, load, batches, pauses, death.
+"""One worker as the gateway sees it: its states, its batches, its death.
 
-Created by supervisor.py, which decides about restarts; its process is kernel.py's, its time limits are limits.py's.
+Created by supervisor.py, which decides about restarts. Its process is kernel.py's, its time limits are limits.py's;
+loading is loading.py's, pauses and holds are pauses.py's, what status shows is worker_status.py's.
 Tells its owner of every change by callbacks, all on the gateway's loop. Every batch sent ends in exactly one
 `batch_answered` or `batch_lost`.
 """
@@ -9,41 +10,35 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import logging
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
-import zmq.asyncio
-
-from nbserve.bundle import Bundle
-from nbserve.config import ModelConfig
 from nbserve.errors import Conflict, ErrorInfo, LoadError, WireError
 from nbserve.gateway.cancellation import to_the_end
 from nbserve.gateway.lifecycle import WORKER_MOVES, Lifecycle
 from nbserve.gateway.pool import obituary
 from nbserve.gateway.pool.kernel import EXIT_GRACE_S, WorkerKernel, environment
-from nbserve.gateway.pool.limits import INTERRUPT_GRACE_S, InHand
+from nbserve.gateway.pool.limits import InHand
+from nbserve.gateway.pool.loading import FIRST_LOAD_ID, Loading, load_message
 from nbserve.gateway.pool.memory import Usage
-from nbserve.gateway.pool.node_weights import WeightsLease
+from nbserve.gateway.pool.pauses import Hold, Pauses
 from nbserve.gateway.pool.placement import WorkerPlan
 from nbserve.gateway.pool.prints import Printed
-from nbserve.gateway.pool.provisioner import Start
-from nbserve.gateway.pool.standby import Standby
+from nbserve.gateway.pool.spec import WorkerSpec
 from nbserve.gateway.pool.stream import FrameStream
+from nbserve.gateway.pool.worker_status import status_of
 from nbserve.wire.arena import LARGE_BYTES
 from nbserve.wire.frames import VERSION, Buffer, Flag, Frame, Kind, decode_meta, encode_meta, pack
 from nbserve.wire.management import Event, WorkerState, WorkerStatus
-from nbserve.wire.messages import AnswerMeta, DeviceMemory, Hello, Load, Notice, Place, Ready, RequestItem
+from nbserve.wire.messages import AnswerMeta, DeviceMemory, Hello, Notice, Place, Ready, RequestItem
 from nbserve.wire.profile import Profile, Profiled
 from nbserve.wire.zygote import changes
 
-__all__ = ["Worker", "WorkerOwner", "WorkerSpec"]
+__all__ = ["Worker", "WorkerOwner"]
 
 log = logging.getLogger("nbserve.pool")
 
@@ -59,45 +54,6 @@ class WorkerOwner(Protocol):
     def worker_died(self, worker: Worker, info: ErrorInfo) -> None: ...
     def batch_answered(self, worker: Worker, batch_id: int, meta: AnswerMeta, bodies: Sequence[Buffer]) -> None: ...
     def batch_lost(self, worker: Worker, batch_id: int, info: ErrorInfo, *, began: bool) -> None: ...
-
-
-class Hold(NamedTuple):
-    """A worker is held for a look inside. `ends_s`: by the loop's clock."""
-
-    serves: bool
-    ends_s: float
-    timer: asyncio.TimerHandle
-
-
-@dataclass
-class WorkerSpec:
-    """What all workers of a version share."""
-
-    bundle_path: Path
-    name: str
-    version: str
-    config: ModelConfig
-    runtime_dir: Path
-    emit: Callable[[Event], None]
-    context: zmq.asyncio.Context
-    start: Start = field(default_factory=Start)
-    """How workers are started; the supervisor's decision."""
-    standby: Standby | None = None
-    """Holds a kernel that may be the next worker's."""
-    weights: WeightsLease | None = None
-    """Copies of the weights by node, where there are several."""
-    notices: list[str] = field(default_factory=list)
-    """What its workers found out about the handler, in sentences."""
-
-    @cached_property
-    def bundle(self) -> Bundle:
-        """What they serve."""
-        return Bundle.open(self.bundle_path)
-
-    @property
-    def locate(self) -> obituary.Locate:
-        """File and line of the bundle -> the user's cell and line."""
-        return self.bundle.locate
 
 
 class Worker:
@@ -133,14 +89,11 @@ class Worker:
         """Whether its HELLO said that it takes PROFILE."""
         self._hear_profiled: Callable[[Worker, Profiled], None] | None = None
         self._in_hand = InHand(self._loop, self._interrupt, self.kill)
-        self._load_id = 0
-        self._loaded: asyncio.Future[Ready] | None = None
+        self._loading: Loading | None = None
         self._gone = asyncio.Event()
         self._memory = obituary.MemoryWatch(self.rss_bytes)
         self._probe_timer: asyncio.TimerHandle | None = None
-        self._shell_in_use = False
-        self.hold: Hold | None = None
-        """Somebody looks inside; see `take_hold`."""
+        self._pauses = Pauses(self._in_hand, self._stand_aside, self._come_back)
 
     @property
     def state(self) -> WorkerState:
@@ -158,6 +111,11 @@ class Worker:
         return self._kernel.pid if self._kernel is not None else None
 
     @property
+    def connection_file(self) -> str:
+        """For `jupyter console --existing`."""
+        return self._kernel.connection_file if self._kernel is not None else ""
+
+    @property
     def device(self) -> str:
         """What it runs on; what was asked for until it is READY."""
         return self.ready.device if self.ready else self._spec.config.device
@@ -168,24 +126,22 @@ class Worker:
         """Start the kernel and have it load the bundle; returns when READY. Raises LoadError naming the stage."""
         self._life.move("start")
         self._gone.clear()
-        self._load_id = 0
         self.is_warm = False
         self.error, self.ready, self.device_memory, self.weights_written_bytes = None, None, None, None
         self.answered = 0
         self.started_at = time.time()
-        self._loaded = self._loop.create_future()
-        self._loaded.add_done_callback(lambda future: future.exception())  # retrieved, even if launch was cancelled
+        self._loading = loading = Loading(self._spec.config.startup_timeout_s, self._interrupt, self.kill)
         self._memory.start()
         try:
             await self._spawned()
             self._stage("start")
-            await asyncio.wait([self._loaded], timeout=self._spec.config.startup_timeout_s)
-            if not self._loaded.done():
-                await self._interrupt_load()
+            self.ready = await self._loaded(loading)
         finally:
             self._memory.stop()
+
+    async def _loaded(self, loading: Loading) -> Ready:
         try:
-            self.ready = await self._loaded
+            return await loading.outcome(lambda: self._kernel.progress.stage if self._kernel else "start")
         except LoadError as exc:
             self.error = exc.to_info()
             raise LoadError(self.error.message, info=self.error) from None
@@ -225,22 +181,6 @@ class Worker:
             log.info("%s worker %d was %s", self._spec.name, self.id, how)
             self._emit(kind="gateway", text=f"worker {self.id} was {how}", data={"start": how})
         self.started_how = how
-
-    async def _interrupt_load(self) -> None:
-        """The start-up time is over: ask user code to stop, so that its stack can be shown; then kill."""
-        assert self._loaded is not None
-        stage = self._kernel.progress.stage if self._kernel else "start"
-        deaf = ""
-        if self._load_id:  # before LOAD was sent there is no user code, and a SIGINT would only end the process
-            self._interrupt(self._load_id)
-            await asyncio.wait([self._loaded], timeout=INTERRUPT_GRACE_S)
-            deaf = ", and did not stop when interrupted"
-        hint = "raise --startup-timeout-s, or make this stage quicker"
-        if not self._loaded.done():
-            message = f"still in {stage} after {self._spec.config.startup_timeout_s:g} s{deaf}"
-            self._fail_load(ErrorInfo(type="StartupTimeout", message=message, status=504, stage=stage, hint=hint))
-        elif (exc := self._loaded.exception()) is not None and isinstance(exc, LoadError) and exc.info is not None:
-            exc.info.hint = exc.info.hint or hint
 
     # -- work --------------------------------------------------------------------------------------------------------
 
@@ -325,11 +265,11 @@ class Worker:
         elif frame.kind is Kind.READY:
             self._on_ready(decode_meta(frame.meta, Ready))
         elif frame.kind is Kind.FAILED:
-            self._fail_load(decode_meta(frame.meta, ErrorInfo))
+            self._on_failed(decode_meta(frame.meta, ErrorInfo))
         elif frame.kind is Kind.PAUSED:
-            self._pause()
+            self._pauses.shell_taken()
         elif frame.kind is Kind.RESUMED:
-            self._resume()
+            self._pauses.shell_free()
         elif frame.kind is Kind.PROFILED:
             self._on_profiled(decode_meta(frame.meta, Profiled))
         elif frame.kind is Kind.NOTICE:
@@ -374,25 +314,12 @@ class Worker:
         weights = await self._spec.weights.on(self.plan.node) if self._spec.weights is not None else {}
         if self.state != "LOADING" or self._transport is None:
             return
-        spec = self._spec
-        self._load_id = next(_load_ids)
-        load = Load(
-            bundle=str(spec.bundle_path),
-            name=spec.name,
-            version=spec.version,
-            worker=self.id,
-            threads=self.plan.threads,
-            cores=list(self.plan.cores),
-            env=changes(self._kernel.env, self._env()),
-            weights=dict(weights),
-            device=spec.config.device,
-            isolate=spec.config.isolate == "on",
-            redact=spec.config.redact,
-            compare=self.id == 0 and self.restarts == 0,  # the first of a version
-        )
-        hello = Frame(Kind.HELLO, meta=encode_meta(Hello([VERSION], "nbserve-gateway", os.getpid())))
-        self._write(hello)
-        self._write(Frame(Kind.LOAD, batch_id=self._load_id, meta=encode_meta(load)))
+        assert self._loading is not None
+        env = changes(self._kernel.env, self._env())
+        is_first = self.id == 0 and self.restarts == 0
+        load = load_message(self._spec, self.id, self.plan, env, weights, is_first=is_first)
+        self._write(Frame(Kind.HELLO, meta=encode_meta(Hello([VERSION], "nbserve-gateway", os.getpid()))))
+        self._write(Frame(Kind.LOAD, batch_id=self._loading.begin(), meta=encode_meta(load)))
         self._stage("initialize")
 
     def _on_ready(self, ready: Ready) -> None:
@@ -400,10 +327,14 @@ class Worker:
             log.warning("%s worker %d runs on %s, planned %s", self._spec.name, self.id, ready.cores, self.plan.cores)
         self.ready, self.device_memory = ready, ready.device_memory
         self._life.move("ready")
-        assert self._loaded is not None
-        if not self._loaded.done():
-            self._loaded.set_result(ready)
+        assert self._loading is not None
+        self._loading.ready(ready)
         self._emit_state()
+
+    def _on_failed(self, info: ErrorInfo) -> None:
+        assert self._loading is not None
+        self._loading.failed(info)
+        self.kill()
 
     def _on_answer(self, frame: Frame) -> None:
         meta = decode_meta(frame.meta, AnswerMeta)
@@ -425,34 +356,12 @@ class Worker:
             self._probe_timer.cancel()
             self._probe_timer = None
 
-    def _pause(self) -> None:
-        """Somebody uses the worker's shell: no new batches, and the clocks of its batches stop."""
-        self._shell_in_use = True
-        self._stand_aside()
+    # -- pauses ------------------------------------------------------------------------------------------------------
 
-    def _stand_aside(self) -> None:
-        self._in_hand.pause()
-        if self.state not in ("READY", "BUSY"):
-            return
-        self._life.move("paused")
-        self._emit_state()
-        self._owner.worker_gone(self, "paused: its shell is in use")
-
-    def _resume(self) -> None:
-        self._shell_in_use = False
-        self._come_back()
-
-    def _come_back(self) -> None:
-        """Take requests again, as far as neither its shell is in use nor somebody holds it."""
-        if self._shell_in_use or (self.hold is not None and not self.hold.serves):
-            return
-        if self.hold is None:
-            self._in_hand.resume()
-        if self.state != "PAUSED":
-            return
-        self._life.move("resumed_busy" if self._in_hand else "resumed")
-        self._emit_state()
-        self._owner.worker_ready(self)
+    @property
+    def hold(self) -> Hold | None:
+        """Somebody looks inside; see `take_hold`."""
+        return self._pauses.hold
 
     def take_hold(self, seconds: float, *, serves: bool) -> None:
         """Somebody looks inside: no requests (`serves`: requests with no time limit), for so long or until `release`.
@@ -461,21 +370,23 @@ class Worker:
         """
         if not self.is_alive:
             raise Conflict(f"worker {self.id} of {self._spec.name} is {self.state}", hint="name one that is READY")
-        if self.hold is not None:
-            self.hold.timer.cancel()
-        self.hold = Hold(serves, self._loop.time() + seconds, self._loop.call_later(seconds, self.release))
-        if serves:
-            self._in_hand.pause()
-            self._come_back()
-        else:
-            self._stand_aside()
+        self._pauses.take_hold(seconds, serves=serves)
 
     def release(self) -> None:
         """Give it back: it serves as before."""
-        if self.hold is not None:
-            self.hold.timer.cancel()
-            self.hold = None
-            self._come_back()
+        self._pauses.release()
+
+    def _stand_aside(self) -> None:
+        if self.state in ("READY", "BUSY"):
+            self._life.move("paused")
+            self._emit_state()
+            self._owner.worker_gone(self, "paused: its shell is in use")
+
+    def _come_back(self) -> None:
+        if self.state == "PAUSED":
+            self._life.move("resumed_busy" if self._in_hand else "resumed")
+            self._emit_state()
+            self._owner.worker_ready(self)
 
     # -- end ---------------------------------------------------------------------------------------------------------
 
@@ -530,8 +441,7 @@ class Worker:
         was_draining = self.state == "DRAINING"
         self._life.move("died")
         self._transport = None
-        self._shell_in_use = False
-        self.release()
+        self._pauses.end()
         self._end_probe()
         self._emit_state()
         if not was_draining:
@@ -539,10 +449,8 @@ class Worker:
         for batch_id, late in self._in_hand.lose().items():
             reason = obituary.time_limit(info, self._spec.config.response_timeout_s) if late else info
             self._owner.batch_lost(self, batch_id, reason, began=progress.batch_id == batch_id)
-        loaded = self._loaded
-        if loaded is not None and not loaded.done():
-            loaded.set_exception(LoadError(info.message, info=info))
-        elif not was_draining and loaded is not None and loaded.exception() is None:
+        assert self._loading is not None
+        if not self._loading.failed(info) and not was_draining and self._loading.is_loaded:
             self.error = info
             self._owner.worker_died(self, info)
         self._gone.set()
@@ -558,12 +466,6 @@ class Worker:
             await self._kernel.close()
             self._kernel = None
 
-    def _fail_load(self, info: ErrorInfo) -> None:
-        assert self._loaded is not None
-        if not self._loaded.done():
-            self._loaded.set_exception(LoadError(info.message, info=info))
-        self.kill()
-
     # -- prints and status -------------------------------------------------------------------------------------------
 
     def _print(self, printed: Printed) -> None:
@@ -573,7 +475,7 @@ class Worker:
             kind="log",
             text=printed.text,
             stream=printed.stream,
-            batch_id=batch_id if batch_id is not None and batch_id < _FIRST_LOAD_ID else None,
+            batch_id=batch_id if batch_id is not None and batch_id < FIRST_LOAD_ID else None,
             request_ids=printed.request_ids,
         )
 
@@ -591,32 +493,7 @@ class Worker:
 
     def status(self, usage: Usage | None = None) -> WorkerStatus:
         """A snapshot, with what it was found to use."""
-        on_device = self.device_memory
-        return WorkerStatus(
-            id=self.id,
-            state=self.state,
-            pid=self.pid,
-            cores=list(self.ready.cores if self.ready else self.plan.cores),
-            threads=self.plan.threads,
-            device=self.device,
-            started_at=self.started_at,
-            start=self.started_how,
-            held=self.hold is not None,
-            restarts=self.restarts,
-            batches=self.batches,
-            connection_file=self._kernel.connection_file if self._kernel else "",
-            error=self.error,
-            rss_bytes=usage.rss_bytes if usage else None,
-            pss_bytes=usage.pss_bytes if usage else None,
-            uss_bytes=usage.uss_bytes if usage else None,
-            private_dirty_bytes=usage.private_dirty_bytes if usage else None,
-            weights_written_bytes=self.weights_written_bytes,
-            cpu_s=usage.cpu_s if usage else None,
-            device_total_bytes=on_device.total_bytes if on_device else None,
-            device_free_bytes=on_device.free_bytes if on_device else None,
-            device_own_bytes=on_device.used_bytes if on_device else None,
-            device_busy=on_device.busy if on_device else None,
-        )
+        return status_of(self, usage)
 
     @property
     def _log_path(self) -> Path:
@@ -633,10 +510,7 @@ class Worker:
         spec.emit(Event(seq=0, at=0.0, model=spec.name, version=spec.version, worker=self.id, **fields))
 
 
-_FIRST_LOAD_ID = 1 << 63
-_PROBE_ID = _FIRST_LOAD_ID - 1
-_load_ids = itertools.count(_FIRST_LOAD_ID)
-"""Ids of LOADs, which can be cancelled like batches: never those of batches, which count up from 1."""
+_PROBE_ID = FIRST_LOAD_ID - 1
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:
