@@ -36,7 +36,7 @@ export function profileForm(kept: HTMLElement, cancel: HTMLElement, go: Go): Ask
     shapes: "shapes of the inputs",
     memory: "what is allocated",
     stacks: "Python functions around operators (slower)",
-    system: "then py-spy on gateway and workers",
+    system: "gateway and workers themselves, by py-spy",
   };
   const boxes = Object.entries(options).map(([name, text]) => ({ name, text, box: h("input", { type: "checkbox" }) }));
   const ask = () =>
