@@ -211,13 +211,18 @@ def _module_parts(module: Any) -> Iterator[tuple[str, Any]]:
             yield f".{key}", value
 
 
+def _is_atom(value: Any) -> bool:
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
 def _pretrained(obj: Any, name: str) -> Look:
-    """What save_pretrained promises to keep, and the names of what else was set on it."""
+    """What save_pretrained promises to keep, and what else was set on it: plain attributes, the types of others."""
     if not hasattr(obj, "named_parameters"):
         vocabulary = sorted(obj.get_vocab().items()) if hasattr(obj, "get_vocab") else []
         return Look(name, digest(repr(vocabulary).encode(errors="surrogatepass")))
     parts = [(f".{key}", value) for key, value in obj.named_parameters(remove_duplicate=False)]
     parts += [(f".{key}", value) for key, value in obj.named_buffers(remove_duplicate=False)]
+    parts += [(f".{key}", value if _is_atom(value) else type(value)) for key, value in pretrained.attributes(obj)]
     parts += [(f".{key}.training".replace("..", "."), module.training) for key, module in obj.named_modules()]
     return Look(name, parts=parts)
 

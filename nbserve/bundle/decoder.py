@@ -169,7 +169,8 @@ class Decoder:
 
     def _pretrained(self, doc: dict[str, Any], slot: int) -> Any:
         buffers = {at: self.part(node) for at, node in doc.get("buffers", {}).items()}
-        return pretrained.load(self.resolve(doc["class"]), self._root / doc["folder"], doc, buffers)
+        attributes = self.part(doc["attributes"]) if "attributes" in doc else {}
+        return pretrained.load(self.resolve(doc["class"]), self._root / doc["folder"], doc, buffers, attributes)
 
     def _object(self, doc: dict[str, Any], slot: int) -> Any:
         args = [self.part(arg) for arg in doc.get("args", ())]

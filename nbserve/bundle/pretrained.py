@@ -1,8 +1,8 @@
 """Hugging Face models, tokenizers and processors: the folder that `save_pretrained` writes, read offline.
 
 Called by `structure.py`. What the folder does not hold stands beside it: buffers that a state dict leaves out, which
-modules were in training mode, which parameters were frozen. Weights are mapped from the folder's file where torch read
-the same numbers from it, so that workers share them.
+modules were in training mode, which parameters were frozen, plain attributes that were set by hand. Weights are mapped
+from the folder's file where torch read the same numbers from it, so that workers share them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from nbserve.errors import BundleError
 
-__all__ = ["describe", "is_pretrained", "load", "save"]
+__all__ = ["attributes", "describe", "is_pretrained", "load", "save"]
 
 
 def is_pretrained(obj: Any) -> bool:
@@ -37,7 +37,23 @@ def describe(model: Any, encode: Callable[[Any, str], Any]) -> dict[str, Any]:
         "training": [name for name, module in model.named_modules() if module.training],
         "frozen": [name for name, parameter in model.named_parameters() if not parameter.requires_grad],
         "buffers": {name: encode(buffer, name) for name, buffer in model.named_buffers() if name not in kept},
+        "attributes": encode({path: value for path, value in attributes(model) if _is_plain(value)}, "attributes"),
     }
+
+
+def attributes(model: Any) -> Iterator[tuple[str, Any]]:
+    """Public attributes of a model and its modules by path, whether its constructor or somebody else set them."""
+    for name, module in model.named_modules():
+        for key, value in vars(module).items():
+            if not key.startswith("_") and key not in _KNOWN_OTHERWISE:
+                yield f"{name}.{key}".removeprefix("."), value
+
+
+_KNOWN_OTHERWISE = ("training", "config", "generation_config", "name_or_path", "warnings_issued")
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or type(value) in (bool, int, float, str)
 
 
 def save(obj: Any, folder: Path) -> None:
@@ -51,7 +67,7 @@ def save(obj: Any, folder: Path) -> None:
         tokenizer.write_text(json.dumps(content, ensure_ascii=False, indent=1), "utf-8")
 
 
-def load(cls: Any, folder: Path, node: dict[str, Any], buffers: dict[str, Any]) -> Any:
+def load(cls: Any, folder: Path, node: dict[str, Any], buffers: dict[str, Any], attributes: dict[str, Any]) -> Any:
     """The object, from the folder alone: nothing is downloaded. Raises BundleError where keys do not fit."""
     if "buffers" not in node:
         with _quiet():
@@ -75,6 +91,11 @@ def load(cls: Any, folder: Path, node: dict[str, Any], buffers: dict[str, Any]) 
     for name, buffer in buffers.items():
         owner, _, last = name.rpartition(".")
         model.get_submodule(owner)._buffers[last] = buffer
+    for path, value in attributes.items():
+        owner, _, last = path.rpartition(".")
+        module = model.get_submodule(owner)
+        if last not in vars(module) or vars(module)[last] != value:
+            setattr(module, last, value)
     _map_weights(model, folder)
     training, frozen = set(node["training"]), set(node["frozen"])
     for name, module in model.named_modules():
