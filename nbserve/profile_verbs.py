@@ -39,7 +39,9 @@ PROFILE_PARAMS: tuple[click.Parameter, ...] = (
     click.Option(["--stacks"], is_flag=True, help="With the Python functions around the operators; slows them down."),
     click.Option(["--send-sample"], is_flag=True, help="Send the sample meanwhile, from four clients at once."),
     click.Option(
-        ["--system"], is_flag=True, help="Then sample gateway and workers with py-spy: framework, Python, native, idle."
+        ["--system"],
+        is_flag=True,
+        help="Sample gateway and workers with py-spy meanwhile: framework, Python, native, idle.",
     ),
     click.Option(
         ["--out"],

@@ -18,7 +18,7 @@ from nbserve.errors import MeasureError, NbserveError, NotFound, UsageError
 from nbserve.measure.advice import Facts, Finding, advise
 from nbserve.measure.advice.facts import facts_of_numbers
 from nbserve.measure.profile_result import ProfileResult, make_result
-from nbserve.measure.system_profile import SystemProfile, find_py_spy, start_sampling
+from nbserve.measure.system_profile import Sampling, SystemProfile, Track, start_sampling
 from nbserve.resolve import Served
 from nbserve.wire.management import ModelStatus
 from nbserve.wire.profile import MAX_BATCHES, SECONDS, ProfileRequest, ProfileStatus
@@ -29,7 +29,7 @@ LOOK_EVERY_S = 0.2
 QUIET_S = 3.0
 """After so long without a request it is said that none comes."""
 SYSTEM_S = 5.0
-"""How long --system samples where --seconds does not say otherwise: 500 samples a process."""
+"""How long --system samples at least, where --seconds does not say otherwise: 250 samples of each thread."""
 SENDERS = 4
 
 Say = Callable[[str], None]
@@ -104,18 +104,21 @@ def profile_endpoint(
 def make_profile(served: Served, wanted: Wanted, say: Say) -> ProfileResult:
     """Begin, wait until it is over or Ctrl-C comes, and read it."""
     model = served.model()
-    if wanted.system:
-        find_py_spy()
+    system: tuple[SystemProfile, list[Track]] | None = None
     with contextlib.ExitStack() as around:
         if wanted.send_sample:
             around.enter_context(_sending(served, model))
+        sampling = around.enter_context(_sampling(served, model, say)) if wanted.system else None
         began = served.client.start_profile(served.name, wanted.request(), served.version)
         status = _watched(served, began, wanted, say)
-        system = _sampled(served, model, wanted, say) if wanted.system and status.state == "done" else None
+        if isinstance(sampling, Sampling):
+            with contextlib.suppress(KeyboardInterrupt):
+                sampling.wait(wanted.seconds if wanted.seconds is not None else SYSTEM_S)
+            system = sampling.finish()
+        elif sampling is not None:
+            system = sampling, []
     _check(status, wanted)
-    result = _read(served, status.id, wanted)
-    result.system = system
-    return result
+    return _read(served, status.id, wanted, system)
 
 
 def advise_endpoint(served: Served, seconds: float, say: Say | None = None) -> Advice:
@@ -168,12 +171,14 @@ def _check(status: ProfileStatus, wanted: Wanted) -> None:
         raise MeasureError(f"no request came to worker {status.worker} in {status.seconds:.1f} s", hint=hint)
 
 
-def _read(served: Served, id_: str, wanted: Wanted) -> ProfileResult:
+def _read(
+    served: Served, id_: str, wanted: Wanted, system: tuple[SystemProfile, list[Track]] | None = None
+) -> ProfileResult:
     record = served.client.profile_record(served.name, id_)
     raw = served.client.profile_trace(served.name, record.status.id) if record.status.has_trace else None
     if record.status.state == "failed" or not record.worker.batches:
         _check(record.status, wanted)
-    result = make_result(raw, record, _around(served, record.status.version))
+    result = make_result(raw, record, _around(served, record.status.version), system)
     if wanted.out is not None:
         _write(wanted.out, result.perfetto())
         result.file = str(wanted.out)
@@ -206,16 +211,22 @@ def _write(file: Path, packed: bytes) -> None:
         raise
 
 
-def _sampled(served: Served, model: ModelStatus, wanted: Wanted, say: Say) -> SystemProfile:
-    """py-spy on the gateway and on this version's workers, for a while."""
-    seconds = wanted.seconds if wanted.seconds is not None else SYSTEM_S
+@contextlib.contextmanager
+def _sampling(served: Served, model: ModelStatus, say: Say) -> Iterator[Sampling | SystemProfile]:
+    """py-spy on the gateway and on this version's workers; without py-spy, what says so: the profile is made anyway."""
     pids = {"gateway": served.client.status().pid}
     pids |= {f"worker {worker.id}": worker.pid for worker in model.workers if worker.pid is not None}
-    say(f"sampling {len(pids)} processes with py-spy for {seconds:g} s")
     with tempfile.TemporaryDirectory(prefix="nbs-") as folder:
-        sampling = start_sampling(pids, seconds, Path(folder))
         try:
-            return sampling.result()
+            sampling = start_sampling(pids, Path(folder))
+        except UsageError as exc:
+            say(f"{exc.message}: {exc.hint}; the rest of the profile is made all the same")
+            yield SystemProfile(seconds=0.0, missing=dict.fromkeys(pids, f"{exc.message}: {exc.hint}"))
+            return
+        try:
+            say(f"py-spy begins to sample {len(pids)} processes")
+            sampling.wait_begun()
+            yield sampling
         finally:
             sampling.stop()
 

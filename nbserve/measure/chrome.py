@@ -10,17 +10,19 @@ from __future__ import annotations
 import bisect
 import gzip
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
 
 from nbserve.errors import MeasureError
+from nbserve.measure.sampled import add_samples
 from nbserve.measure.spans import Builder, Thread
+from nbserve.measure.system_profile import Track
 from nbserve.measure.trace import Lane, Trace
 from nbserve.wire.profile import ProfileRecord, RequestSpan
 
-__all__ = ["BATCH", "perfetto", "read_trace"]
+__all__ = ["BATCH", "perfetto", "read_trace", "system_trace"]
 
 BATCH_MARK = "nbserve batch "
 """As worker/profiler marks batches in the trace."""
@@ -80,8 +82,17 @@ def read_trace(raw: bytes | None, record: ProfileRecord) -> Trace:
     return builder.build(meta)
 
 
-def perfetto(raw: bytes | None, record: ProfileRecord) -> bytes:
-    """One packed Chrome JSON with the gateway's spans beside the worker's, for Perfetto and chrome://tracing."""
+def system_trace(record: ProfileRecord, tracks: Sequence[Track]) -> Trace:
+    """What py-spy saw of all processes, on one timeline with the requests and the batches of the profile."""
+    builder = Builder()
+    _add_gateway(builder, record)
+    _add_stages(builder, f"worker {record.status.worker}", record)
+    add_samples(builder, tracks, record.clock.monotonic_s)
+    return builder.build(_meta(record))
+
+
+def perfetto(raw: bytes | None, record: ProfileRecord, tracks: Sequence[Track] = ()) -> bytes:
+    """One packed Chrome JSON with the gateway's spans and py-spy's beside the worker's, for Perfetto."""
     text = gzip.decompress(raw) if raw is not None else b'{"traceEvents": []}'
     shift_us, origin_us = 0.0, 0.0
     if raw is not None:
@@ -92,6 +103,7 @@ def perfetto(raw: bytes | None, record: ProfileRecord) -> bytes:
     _add_gateway(builder, record)
     if raw is None:
         _add_stages(builder, f"worker {record.status.worker}", record)
+    add_samples(builder, tracks, record.clock.monotonic_s)
     added = msgspec.json.encode(list(_chrome_events(builder, origin_us - shift_us)))[1:-1]
     key = text.index(b'"traceEvents"')
     place = text.index(b"[", key) + 1
@@ -310,11 +322,13 @@ def _chrome_events(builder: Builder, origin_us: float) -> Iterator[dict[str, Any
     start_us = builder.first_us + origin_us
     trace = builder.build({})
     pids: dict[str, int] = {}
+    threads: dict[tuple[str, str], int] = {}
+    tids = [_tid(lane, number, threads) for number, lane in enumerate(trace.lanes)]
     for number, lane in enumerate(trace.lanes):
         pid = pids.setdefault(lane.process, len(pids) + 1)
         names = {"process_name": f"nbserve {lane.process}", "thread_name": lane.thread}
         for kind, name in names.items():
-            yield {"ph": "M", "name": kind, "pid": pid, "tid": _tid(lane, number), "args": {"name": name}}
+            yield {"ph": "M", "name": kind, "pid": pid, "tid": tids[number], "args": {"name": name}}
     for place in range(len(trace)):
         number = int(trace.lane[place])
         lane = trace.lanes[number]
@@ -323,13 +337,15 @@ def _chrome_events(builder: Builder, origin_us: float) -> Iterator[dict[str, Any
             "cat": "nbserve",
             "name": trace.names[trace.name[place]],
             "pid": pids[lane.process],
-            "tid": _tid(lane, number),
+            "tid": tids[number],
             "ts": start_us + float(trace.start_us[place]),
             "dur": float(trace.duration_us[place]),
             "args": msgspec.json.decode(trace.details[trace.detail[place]] or "{}") | {"batch": int(trace.link[place])},
         }
 
 
-def _tid(lane: Lane, number: int) -> int:
+def _tid(lane: Lane, number: int, threads: dict[tuple[str, str], int]) -> int:
     """Requests overlap: each of their lanes is a thread of its own there. Others are nested by their times."""
-    return number + 1 if lane.kind == "gateway" else 1
+    if lane.kind == "gateway":
+        return number + 1
+    return threads.setdefault((lane.process, lane.thread), number + 1)

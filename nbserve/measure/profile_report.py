@@ -121,6 +121,10 @@ def _lines(result: ProfileResult) -> Iterator[str]:
     for said in (status.truncated, status.note):
         if said:
             yield said
+    if result.system is not None:
+        for why in dict.fromkeys(result.system.missing.values()):
+            who = ", ".join(who for who, reason in result.system.missing.items() if reason == why)
+            yield f"not sampled: {who}: {why}"
     if result.file:
         yield f"trace: {result.file} (open it in ui.perfetto.dev)"
 
@@ -153,9 +157,9 @@ def _tables(result: ProfileResult) -> Iterator[tuple[str, list[str], list[list[s
             [who, *(f"{parts.get(part, 0.0):.0%}" for part in ("framework", "python", "native", "idle"))]
             for who, parts in result.system.shares.items()
         ]
-        rows += [[who, why, "", "", ""] for who, why in result.system.missing.items()]
-        title = f"processes, sampled by py-spy for {result.system.seconds:g} s"
-        yield title, ["process", "framework", "python", "native", "idle"], rows
+        if rows:
+            title = f"processes, sampled by py-spy for {result.system.seconds:.1f} s"
+            yield title, ["process", "framework", "python", "native", "idle"], rows
 
 
 def _table(columns: list[str], rows: list[list[str]]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -11,9 +12,9 @@ from nbserve.config import ModelConfig
 from nbserve.measure.advice import Facts, Finding, advise
 from nbserve.measure.advice.facts import facts_of_profile
 from nbserve.measure.advice.reading import read_facts
-from nbserve.measure.chrome import perfetto, read_trace
+from nbserve.measure.chrome import perfetto, read_trace, system_trace
 from nbserve.measure.operators import Flame, Operator, flame, operators
-from nbserve.measure.system_profile import SystemProfile
+from nbserve.measure.system_profile import SystemProfile, Track
 from nbserve.measure.trace import Trace
 from nbserve.wire.profile import ProfileRecord, ProfileStatus
 
@@ -53,8 +54,8 @@ class ProfileResult(msgspec.Struct, kw_only=True, dict=True):
         return flame(self.trace, interval)
 
     def perfetto(self) -> bytes:
-        """A packed Chrome JSON for ui.perfetto.dev, with the gateway's spans."""
-        return perfetto(*self._source)
+        """A packed Chrome JSON for ui.perfetto.dev, with the gateway's spans and those of --system."""
+        return perfetto(*self._source, self.__dict__["tracks"])
 
     def view(self) -> TraceView:
         """The timeline as a widget to look into. Raises ImportError without anywidget (extra `widgets`)."""
@@ -63,15 +64,20 @@ class ProfileResult(msgspec.Struct, kw_only=True, dict=True):
         status = self.status
         return TraceView(self.trace, raw=self.perfetto, filename=f"{status.name}-{status.id}.json.gz")
 
+    @functools.cached_property
+    def system_trace(self) -> Trace | None:
+        """What --system saw of all processes, with requests and batches on the same clock; None without it."""
+        tracks: Sequence[Track] = self.__dict__["tracks"]
+        return system_trace(self._source[1], tracks) if tracks else None
+
     def system_view(self) -> TraceView | None:
-        """The flame graph of --system as a widget; None without it. Raises ImportError as `view` does."""
-        from nbserve.measure.sampled import sampled
+        """The same as a widget; None without it. Raises ImportError as `view` does."""
         from nbserve.notebook.widgets.trace import TraceView
 
-        if self.system is None:
+        if self.system_trace is None:
             return None
-        title = f"{self.status.name}, sampled by py-spy: widths are time, their order is not"
-        return TraceView(sampled(self.system), title=title, tab="Flame graph")
+        title = f"{self.status.name}: gateway and workers, sampled by py-spy"
+        return TraceView(self.system_trace, title=title, tab="Flame graph")
 
     @property
     def _source(self) -> tuple[bytes | None, ProfileRecord]:
@@ -100,8 +106,15 @@ class ProfileResult(msgspec.Struct, kw_only=True, dict=True):
             display(*shown)  # type: ignore[no-untyped-call]
 
 
-def make_result(raw: bytes | None, record: ProfileRecord, around: Facts | None = None) -> ProfileResult:
+def make_result(
+    raw: bytes | None,
+    record: ProfileRecord,
+    around: Facts | None = None,
+    system: tuple[SystemProfile, Sequence[Track]] | None = None,
+) -> ProfileResult:
     """Read a profile. `raw`: its packed torch trace, or None; `around`: what else is known of the endpoint.
+
+    system: what py-spy saw meanwhile.
 
     Raises MeasureError where the trace cannot be read.
     """
@@ -117,8 +130,10 @@ def make_result(raw: bytes | None, record: ProfileRecord, around: Facts | None =
         stages_ms={stage: 1e3 * seconds / max(1, facts.requests) for stage, seconds in facts.stages_s.items()},
         operators=operators(trace, lanes=lanes),
         findings=advise(facts),
+        system=system[0] if system is not None else None,
     )
     state: dict[str, Any] = result.__dict__
     state["source"] = (raw, record)
     state["trace"] = trace
+    state["tracks"] = system[1] if system is not None else ()
     return result

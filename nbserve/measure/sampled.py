@@ -1,44 +1,46 @@
-"""py-spy's samples as a `Trace`, so that the trace view shows their flame graph. Pure; called by profile_result.py.
+"""py-spy's samples as a `Trace`, on the clock of the profile: beside the requests and batches that they were taken in.
 
-Widths are time, order is not: equal stacks stand together, sorted by whose time they are. That is the outermost span of
-each: "framework", "python", "native" or "idle".
+The outermost span of each stack says whose time it is: "framework", "python", "native" or "idle". Pure; called by
+chrome.py.
 """
 
 from __future__ import annotations
 
-from itertools import groupby
+from collections.abc import Sequence
 
 from nbserve.measure.spans import Builder, Thread
-from nbserve.measure.system_profile import RATE_HZ, SystemProfile, part_of
-from nbserve.measure.trace import Trace
+from nbserve.measure.system_profile import Track, part_of
 
-__all__ = ["sampled"]
+__all__ = ["add_samples"]
 
-SAMPLE_US = 1e6 / RATE_HZ
-Stack = tuple[str, ...]
-
-
-def sampled(system: SystemProfile) -> Trace:
-    """Each process is a thread named "samples"; a span's detail is empty."""
-    builder = Builder()
-    stacks = sorted((_read(folded), count) for folded, count in system.folded.items())
-    for process, counted in groupby(stacks, key=lambda each: each[0][0]):
-        _add(builder, Thread(process, "samples", "cpu"), [(stack[1:], count) for stack, count in counted])
-    return builder.build({"seconds": system.seconds, "samples": system.samples})
+GRID_US = 64
+"""Times are multiples of it: as float32 lengths up to a quarter of an hour are exact then, and nested ones stay so."""
 
 
-def _read(folded: str) -> Stack:
-    """`process;frame;frame` -> process, part, frames."""
-    process, *frames = folded.split(";")
-    return process, part_of(frames), *frames
+def add_samples(builder: Builder, tracks: Sequence[Track], began_s: float) -> None:
+    """A span for as long as a frame stands in a thread's stack. `began_s`: where the builder's times begin."""
 
+    def us(at_s: float) -> float:
+        return GRID_US * round((at_s - began_s) * 1e6 / GRID_US)
 
-def _add(builder: Builder, thread: Thread, counted: list[tuple[Stack, int]], depth: int = 0, begin: int = 0) -> None:
-    """A span for each frame that neighbours have in common at this depth, and below it what they have each."""
-    deep = [(stack, count) for stack, count in counted if len(stack) > depth]
-    for frame, same in groupby(deep, key=lambda each: each[0][depth]):
-        inner = list(same)
-        samples = sum(count for _, count in inner)
-        builder.add(thread, begin * SAMPLE_US, samples * SAMPLE_US, frame, slot=depth)
-        _add(builder, thread, inner, depth + 1, begin)
-        begin += samples
+    for process, name, stacks in tracks:
+        thread = Thread(process, name, "cpu")
+        open_: list[tuple[str, float]] = []  # frames with the time since when they stand there
+
+        def close(depth: int, at_s: float, thread: Thread = thread, open_: list[tuple[str, float]] = open_) -> None:
+            while len(open_) > depth:
+                frame, since_s = open_.pop()
+                builder.add(thread, us(since_s), us(at_s) - us(since_s), frame, slot=len(open_))
+
+        ended_s = 0.0
+        for begin_s, end_s, frames in stacks:
+            if begin_s > ended_s:  # a hole
+                close(0, ended_s)
+            path = (part_of(frames), *frames)
+            same = 0
+            while same < min(len(path), len(open_)) and open_[same][0] == path[same]:
+                same += 1
+            close(same, begin_s)
+            open_ += [(frame, begin_s) for frame in path[same:]]
+            ended_s = end_s
+        close(0, ended_s)

@@ -305,14 +305,37 @@ def test_torchserves_switch_profiles_what_comes(tmp_path: Path, monkeypatch: pyt
         )
 
 
-def test_gateway_and_workers_are_sampled_from_outside(gateway: Running) -> None:
-    wanted = Wanted(batches=3, seconds=1, send_sample=True, system=True)
+def test_gateway_and_workers_are_sampled_while_they_are_profiled(gateway: Running, tmp_path: Path) -> None:
+    wanted = Wanted(batches=50, seconds=3, send_sample=True, system=True, out=tmp_path / "t.json.gz")
     result = make_profile(Served(gateway.client, "model"), wanted, lambda text: None)
+    assert result.status.batches
     assert result.system is not None
-    assert set(result.system.shares) | set(result.system.missing) == {"gateway", "worker 0", "worker 1"}
+    assert set(result.system.shares) == {"gateway", "worker 0", "worker 1"}
+    assert result.system.missing == {}
+    assert result.system.seconds >= 3
     assert result.system.shares["gateway"]["framework"] > 0
     assert any("handler.py" in stack for stack in result.system.folded)
     assert "processes, sampled by py-spy" in repr(result)
+    assert result.system_trace is not None
+    assert {"gateway", f"worker {result.status.worker}"} <= {lane.process for lane in result.system_trace.lanes}
+    assert not any(name.startswith("run (") for name in (operator.name for operator in result.operators))
+
+
+def test_without_py_spy_the_rest_of_the_profile_is_made(gateway: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_there() -> str:
+        raise UsageError("--system needs py-spy, which is not installed", hint="pip install py-spy")
+
+    monkeypatch.setattr("nbserve.measure.system_profile.find_py_spy", none_there)
+    told: list[str] = []
+    result = make_profile(
+        Served(gateway.client, "model"), Wanted(batches=3, send_sample=True, system=True), told.append
+    )
+    assert result.status.batches == 3
+    assert result.system is not None
+    assert result.system.shares == {}
+    assert result.system_trace is None
+    assert any("pip install py-spy; the rest of the profile is made all the same" in text for text in told)
+    assert "not sampled: gateway, worker 0, worker 1: --system needs py-spy" in repr(result)
 
 
 # --- advice, by real handlers on a CPU ---
