@@ -16,9 +16,7 @@ __all__ = ["new_twin", "publish"]
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 _OUTPUT = ".jp-OutputArea-child"
-_STYLE = (
-    f"<style>{_OUTPUT}:has(.nbserve-static) + {_OUTPUT}:has(> .jupyter-widgets:not(:has(*))) {{display: none}}</style>"
-)
+_STYLE = f"<style>{_OUTPUT}:has(.nbserve-static) + {_OUTPUT} > .jupyter-widgets:not(:has(*)) {{display: none}}</style>"
 """JupyterLab marks the place of a widget whose model is gone so, and puts nothing but its message there."""
 
 
