@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jupyter_client.blocking import BlockingKernelClient
 from jupyter_client.connect import write_connection_file
 
 from nbserve.errors import EndOfFile, ErrorInfo
@@ -53,6 +54,7 @@ class Gateway:
     """The gateway's ends of one worker."""
 
     def __init__(self, command: list[str], folder: Path) -> None:
+        self.folder = folder
         ours, theirs = socket.socketpair()
         ours.settimeout(LIMIT_S)
         self.stream = DataStream(ours)
@@ -132,6 +134,16 @@ def gateway(request: pytest.FixtureRequest, short_tmp: Callable[[], Path]) -> It
 
 
 @pytest.fixture
+def console(gateway: Gateway) -> Iterator[BlockingKernelClient]:
+    """Somebody beside the gateway, at the worker's shell."""
+    client = BlockingKernelClient(connection_file=str(gateway.folder / "k.json"))
+    client.load_connection_file()
+    client.start_channels()
+    yield client
+    client.stop_channels()
+
+
+@pytest.fixture
 def bundle(make_bundle: MakeBundle) -> Path:
     return make_bundle(HANDLER, handler="predict")
 
@@ -160,6 +172,24 @@ def test_a_bad_item_costs_one_error(gateway: Gateway, bundle: Path) -> None:
     assert "not valid JSON" in malformed[2].message
     assert raised[2] is not None
     assert (raised[0], raised[2].type, raised[2].message) == (500, "ValueError", "no such thing")
+
+
+@pytest.mark.parametrize("gateway", ["ours"], indirect=True)
+def test_a_console_gets_its_turn_among_batches_that_come_closely(
+    gateway: Gateway, bundle: Path, console: BlockingKernelClient
+) -> None:
+    """They are waited for where they are read, past the kernel's loop; not for ever."""
+    gateway.load(bundle)
+    seen = []
+    for number in range(1, 5000):
+        gateway.batch(number, b"1")
+        if number == 500:
+            console.execute("1 + 1")
+        while (frame := gateway.stream.read()).kind is not Kind.ANSWER:
+            seen.append(frame.kind)
+        if len(seen) == 2:
+            break
+    assert seen == [Kind.PAUSED, Kind.RESUMED]
 
 
 def test_batches_sent_ahead_are_answered_in_order(gateway: Gateway, bundle: Path) -> None:
