@@ -338,6 +338,9 @@ class Endpoint:
     def _ipython_display_(self) -> None:
         """Called by IPython: card and live dashboard. Raises NotImplementedError where no notebook shows widgets: then
         IPython asks for text and HTML."""
+        self._display(repr(self))
+
+    def _display(self, text: str) -> None:
         from nbserve.notebook.widgets import can_show
 
         if not can_show("dashboard"):
@@ -350,7 +353,7 @@ class Endpoint:
                 self._dashboard = Dashboard(self)
             except NbserveError:  # it is not served any more: the card says what was
                 raise NotImplementedError from None
-        static.publish(self._dashboard.twin, self._dashboard.model_id, repr(self), self._repr_html_())
+        static.publish(self._dashboard.twin, self._dashboard.model_id, text, self._repr_html_())
 
     def _card(self) -> Card:
         """The card of what this object last heard; text and HTML are shown together, so it is made once."""

@@ -19,7 +19,7 @@ from typing import Any
 from nbserve.bundle import forms, pretrained
 from nbserve.bundle.forms import Unencodable
 from nbserve.bundle.sharing import Held
-from nbserve.bundle.structure import bare_module, global_path, home, is_module, kind_of, may_call
+from nbserve.bundle.structure import bare_module, global_path, home, is_module, kind_of, may_call, reduced
 
 __all__ = ["Encoder", "Reference", "Shared", "Unencodable"]
 
@@ -277,18 +277,17 @@ class Encoder:
 
     def _object(self, obj: Any, path: str) -> dict[str, Any]:
         try:
-            registered = copyreg.dispatch_table.get(type(obj))
-            reduced: Any = registered(obj) if registered is not None else obj.__reduce_ex__(4)
+            made: Any = reduced(obj)
         except Exception as exc:
             raise Unencodable(obj, path, f"{_article(obj)} ({_first_line(exc)})") from exc
-        if isinstance(reduced, str):
-            if found := home(obj, reduced):
+        if isinstance(made, str):
+            if found := home(obj, made):
                 self.globals.add(found.partition(":")[0])
                 return {"$": "named", "v": found}
-            raise Unencodable(obj, path, f"{_article(obj)} that is known by the name {reduced} only")
-        parts: list[Any] = [*reduced, None, None, None]
+            raise Unencodable(obj, path, f"{_article(obj)} that is known by the name {made} only")
+        parts: list[Any] = [*made, None, None, None]
         func, args, state, items, pairs = parts[:5]
-        if len(reduced) > 5 and reduced[5] is not None:
+        if len(made) > 5 and made[5] is not None:
             raise Unencodable(obj, path, f"{_article(obj)} with a way of its own to be restored")
         kwargs: dict[str, Any] = {}
         called: str | None = ""

@@ -8,7 +8,6 @@ pickle and copy; a device does not count, nor do strides of views that have thei
 
 from __future__ import annotations
 
-import copyreg
 import enum
 import functools
 import sys
@@ -19,6 +18,7 @@ from typing import Any
 import msgspec
 
 from nbserve.bundle import contents
+from nbserve.bundle.structure import reduced
 
 __all__ = ["NAMED", "Entry", "Fingerprint", "differences", "fingerprint", "is_own", "names_of"]
 
@@ -271,21 +271,20 @@ class _Walk:
                 self.value(value, f"{path}.{key}", depth)
             return
         try:
-            registered = copyreg.dispatch_table.get(type(obj))
-            reduced: Any = registered(obj) if registered is not None else obj.__reduce_ex__(4)
+            made: Any = reduced(obj)
         except Exception:  # what cannot be reduced is live only, or has a form of its own: its kind has to do
             return
-        if isinstance(reduced, str):
-            self._note(path, f"{name} {reduced}")
+        if isinstance(made, str):
+            self._note(path, f"{name} {made}")
             return
-        self._keep.append(reduced)
+        self._keep.append(made)
         owns = name.startswith("pandas.")
         self._copied += owns
-        self._reduced((*reduced[:2], None, *reduced[3:]) if name in _STATELESS else reduced, path, depth)
+        self._reduced((*made[:2], None, *made[3:]) if name in _STATELESS else made, path, depth)
         self._copied -= owns
 
-    def _reduced(self, reduced: tuple[Any, ...], path: str, depth: int) -> None:
-        _, args, state, items, pairs = (*reduced, None, None, None)[:5]
+    def _reduced(self, parts: tuple[Any, ...], path: str, depth: int) -> None:
+        _, args, state, items, pairs = (*parts, None, None, None)[:5]
         for index, arg in enumerate(args):
             if not (index == 0 and isinstance(arg, type)):
                 self.value(arg, f"{path}.__reduce__()[{index}]", depth)

@@ -22,12 +22,13 @@ is in, where that is another one): what was one object stays one object, cycles 
 
 from __future__ import annotations
 
+import copyreg
 import pickle
 import sys
 import types
 from typing import Any
 
-__all__ = ["CALLS", "bare_module", "find", "global_path", "home", "is_module", "kind_of", "may_call"]
+__all__ = ["CALLS", "bare_module", "find", "global_path", "home", "is_module", "kind_of", "may_call", "reduced"]
 
 CALLS = {
     "_codecs:encode",
@@ -142,6 +143,20 @@ def kind_of(obj: Any) -> str:
     """What a value is, for people: "torch.nn.modules.linear.Linear"."""
     cls = type(obj)
     return cls.__qualname__ if cls.__module__ in ("builtins", "__main__") else f"{cls.__module__}.{cls.__qualname__}"
+
+
+def reduced(obj: Any) -> Any:
+    """What pickle would ask it for: how it is made, and its state. Raises what it raises.
+
+    Arrays of pandas come without what they have worked out and kept (`_cache`): a value is the same after it was read.
+    """
+    registered = copyreg.dispatch_table.get(type(obj))
+    parts = registered(obj) if registered is not None else obj.__reduce_ex__(4)
+    state = parts[2] if isinstance(parts, tuple) and len(parts) > 2 else None
+    if kind_of(obj).startswith("pandas.") and isinstance(state, tuple) and state and type(state[-1]) is dict:
+        kept = {key: value for key, value in state[-1].items() if key != "_cache"}
+        return *parts[:2], (*state[:-1], kept) if kept else state[:-1], *parts[3:]
+    return parts
 
 
 def is_module(obj: Any) -> bool:

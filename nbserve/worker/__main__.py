@@ -7,11 +7,13 @@ and the cores (NBSERVE_CORES). Affinity is set here, before numpy or torch size 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import faulthandler
 import os
 import select
+import signal
 import sys
 import threading
 import time
@@ -63,12 +65,22 @@ def _end_with(pidfd: int) -> None:
     ended.register(pidfd, select.POLLIN)
     ended.poll()
     time.sleep(ORPHAN_GRACE_S)
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)  # with what the handler has started
     os._exit(1)
+
+
+def _end_children() -> None:
+    """Processes that the handler has started and left; the gateway, where it lives, kills those that stay."""
+    if os.getpgrp() == os.getpid():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.killpg(0, signal.SIGTERM)
 
 
 def main(argv: list[str]) -> None:
     """Run until the data stream ends or Jupyter shuts the kernel down."""
     name_process("nbserve-worker")
+    atexit.register(_end_children)  # the first: it runs after the handler's own hooks
     _pin()
     _offer_memory()
     keep_freed_memory()

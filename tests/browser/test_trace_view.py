@@ -376,9 +376,9 @@ def small(browser: Browser, server: Jupyter) -> Iterator[Shown]:
 
 
 def test_the_theme_is_followed_at_once(small: Shown) -> None:
-    light = small.canvas.evaluate(PIXELS)
-    assert 0xFFFFFF in light
-    assert len(light) > 20
+    small.notebook.theme("JupyterLab Light")  # the server remembers what other tests have chosen
+    small.page.wait_for_function(f"canvas => ({PIXELS})(canvas).includes(0xffffff)", arg=small.canvas.element_handle())
+    assert len(small.canvas.evaluate(PIXELS)) > 20
     small.notebook.theme("JupyterLab Dark")
     small.page.wait_for_function(f"canvas => !({PIXELS})(canvas).includes(0xffffff)", arg=small.canvas.element_handle())
     ground = small.node.evaluate("node => getComputedStyle(node).backgroundColor.match(/\\d+/g).map(Number)")
@@ -442,8 +442,7 @@ def test_the_notebook_file_has_a_picture_and_no_trace(small: Shown, server: Jupy
 
 
 def save(notebook: OpenNotebook, server: Jupyter) -> dict[str, Any]:
-    notebook.save()
-    notebook.page.wait_for_function("() => !document.querySelector('.jp-mod-dirty')")
+    notebook.page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")  # ends when it is written
     return server.saved("small.ipynb")
 
 

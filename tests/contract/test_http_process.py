@@ -253,3 +253,34 @@ def test_the_event_stream_ends_with_the_gateway(tmp_path: Path) -> None:
         thread.join(20)
         assert not thread.is_alive()
         assert texts[-1] == "the gateway has ended"
+
+
+STARTS_CHILDREN = """
+import os, subprocess, sys
+
+class Obedient:
+    def inference(self, batch):
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        return [[child.pid, os.getpid()]]
+"""
+
+
+@pytest.mark.parametrize("ended", ["unregistered", "worker killed", "gateway killed"])
+def test_what_a_handler_has_started_ends_with_its_worker(tmp_path: Path, ended: str) -> None:
+    process = GatewayProcess(GatewayConfig(id="parents", token="t"))
+    gateway = Running(process)
+    try:
+        gateway.client.register(str(make_bundle(tmp_path, source=STARTS_CHILDREN, sample=None)))
+        child, worker = gateway.predict(1).json()
+        assert psutil.Process(child).ppid() == worker
+        if ended == "unregistered":
+            gateway.client.unregister("obedient")
+        elif ended == "worker killed":
+            os.kill(worker, signal.SIGKILL)
+        else:
+            process.kill()
+        until(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == "zombie", "it has ended")
+    finally:
+        if process.is_running():
+            process.kill()
+        gateway.client.close()

@@ -578,9 +578,9 @@ def test_it_is_the_second_worker_and_not_kept_beside_many(make_bundle: Any, runt
             standby.keep(3)
             await until(lambda: standby.pid is None and not waiting.is_running())
             await pool.scale(plan(read_topology(), [Demand("m", 3)])["m"])
-            await until(lambda: standby._task is not None and standby._task.done())
+            await until(lambda: standby._timer is None and standby._task is not None and standby._task.done())
             assert standby.pid is None
-            assert len(psutil.Process(only(zygotes).pid).children()) == 3
+            await until(lambda: len(psutil.Process(only(zygotes).pid).children()) == 3)
 
     asyncio.run(main())
 

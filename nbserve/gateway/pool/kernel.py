@@ -142,6 +142,12 @@ class WorkerKernel:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(self.pid, signal.SIGKILL)
 
+    def _end_group(self) -> None:
+        """Processes that the handler has started, and left: the group's number is theirs while one of them lives."""
+        if self.pid is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+
     async def reap(self) -> int | None:
         """Wait for its end, which is near, and hurry it on where it is not -> exit code, -signal; None = not known."""
         provisioner = self._manager.provisioner if self._manager is not None else None
@@ -154,6 +160,7 @@ class WorkerKernel:
                 self.kill()
                 deadline_s += EXIT_GRACE_S
             await asyncio.sleep(_REAP_EVERY_S)
+        self._end_group()
         self.pid = None
         return code if code != UNKNOWN_EXIT else None
 

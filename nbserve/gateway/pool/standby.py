@@ -95,6 +95,8 @@ class Standby:
         self._timer = None
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._follow())
+        else:  # what it follows may be old
+            self._task.add_done_callback(lambda _: self.keep(self._workers))
 
     async def _follow(self) -> None:
         """Start one, or end it, as it is wanted."""

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from nbserve.bundle.decoder import Decoder
 from nbserve.bundle.encoder import Encoder, Shared, Unencodable
+from nbserve.bundle.fingerprint import fingerprint
 from nbserve.bundle.values import Values
 from nbserve.errors import BundleError
 
@@ -291,3 +292,13 @@ def test_a_tree_cannot_ask_for_other_calls(tmp_path: Path) -> None:
 def test_a_tree_of_another_kind_is_a_bundle_error(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="cannot be read"):
         Decoder(tmp_path, resolve).decode("x", {"$": "unheard"})
+
+
+def test_arrays_of_pandas_are_the_same_after_they_were_read() -> None:
+    """They keep what they have worked out, in what they would be pickled with."""
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"when": pandas.date_range("2020", periods=3, tz="UTC"), "kind": ["a", "b", "a"]})
+    before = json.dumps(Encoder("table", Shared(), lambda _: None).encode(table)), fingerprint({"table": table}, {})
+    assert table[table.kind == "a"].when.max().day == 3
+    after = json.dumps(Encoder("table", Shared(), lambda _: None).encode(table)), fingerprint({"table": table}, {})
+    assert after == before
