@@ -291,10 +291,14 @@ def test_a_rate_that_nobody_can_send_shows_in_the_lag(crew: Crew) -> None:
 
 @contextmanager
 def burnt(core: int) -> Iterator[None]:
-    """Two processes that leave little of a core."""
-    program = f"import os; os.sched_setaffinity(0, [{core}])\nwhile True: pass"
-    burners = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(2)]
+    """Four processes that leave little of a core, once they run."""
+    program = f"import os; os.sched_setaffinity(0, [{core}]); os.write(1, b'!')\nwhile True: pass"
+    burners = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) for _ in range(4)]
     try:
+        for burner in burners:
+            assert burner.stdout is not None
+            with burner.stdout as told:
+                assert told.read(1) == b"!"
         yield
     finally:
         for burner in burners:
@@ -303,7 +307,7 @@ def burnt(core: int) -> Iterator[None]:
 
 
 def test_a_client_on_a_burnt_core_is_seen_to_starve(crew: Crew) -> None:
-    """It wants to run all the time and gets a third of it; its own CPU time alone would look like leisure."""
+    """It wants to run all the time and gets a part of it; its own CPU time alone would look like leisure."""
     core = max(os.sched_getaffinity(0))
     with serving(lambda n: Reply(ok())) as server, burnt(core):
         report = run(crew, server.port, rate=1_000_000.0, duration_s=1.0, window_s=0.5, cores=[core], timeout_s=1.0)
