@@ -30,8 +30,17 @@ def endpoint(gateway: Running) -> Endpoint:
     return Endpoint(served, served.model())
 
 
-def quiet(text: str, done: float | None) -> None:
-    return
+class Ear:
+    """Keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def say(self, text: str, done: float | None = None) -> None:
+        self.heard.append(text)
+
+    def line(self, line: str) -> None:
+        self.heard.append(line)
 
 
 def test_numbers_of_two_times_tell_what_happened(gateway: Running) -> None:
@@ -116,34 +125,34 @@ def test_an_answer_tells_where_its_milliseconds_went(endpoint: Endpoint) -> None
 
 
 def test_buttons_do_the_verbs(endpoint: Endpoint) -> None:
-    assert actions.run(endpoint, "scale", {"workers": 2}, quiet)["title"] == "2 workers"
+    assert actions.run(endpoint, "scale", {"workers": 2}, Ear())["title"] == "2 workers"
     assert endpoint.status().config.workers == 2
     with pytest.raises(NotFound):
-        actions.run(endpoint, "rollback", {}, quiet)
+        actions.run(endpoint, "rollback", {}, Ear())
     with pytest.raises(UsageError):
-        actions.run(endpoint, "format_disk", {}, quiet)
+        actions.run(endpoint, "format_disk", {}, Ear())
 
 
 def test_bench_shows_its_verdict_and_plots(endpoint: Endpoint) -> None:
-    heard: list[str] = []
-    found = actions.run(endpoint, "bench", {"seconds": 1.0}, lambda text, done: heard.append(text))
+    ear = Ear()
+    found = actions.run(endpoint, "bench", {"seconds": 1.0}, ear)
     assert "req/s" in found["text"]
-    assert any("answered" in text for text in heard)
+    assert any("answered" in text for text in ear.heard)
     assert found["pictures"]
     assert all(picture["src"].startswith("data:image/svg+xml;base64,") for picture in found["pictures"])
 
 
 def test_a_failure_is_listed_and_sent_again(endpoint: Endpoint, gateway: Running) -> None:
     gateway.predict({"raise": "once more"})
-    found = until(lambda: actions.run(endpoint, "failures", {}, quiet)["failures"], "the failure is kept")
+    found = until(lambda: actions.run(endpoint, "failures", {}, Ear())["failures"], "the failure is kept")
     assert "once more" in found[0]["error"]
-    again = actions.run(endpoint, "resend", {"id": found[0]["id"]}, quiet)
+    again = actions.run(endpoint, "resend", {"id": found[0]["id"]}, Ear())
     assert again["status"] == 500
     assert "once more" in again["text"]
 
 
 def test_advice_and_profile_come_as_text(endpoint: Endpoint, gateway: Running) -> None:
-    assert "requests since it was loaded" in actions.run(endpoint, "advise", {}, quiet)["title"]
-    profiled = actions.run(endpoint, "profile", {"seconds": 1.0}, quiet)
-    assert profiled["rows"][-1][0] == "timeline"
+    assert "requests since it was loaded" in actions.run(endpoint, "advise", {}, Ear())["title"]
+    profiled = actions.run(endpoint, "profile", {"seconds": 1.0}, Ear())
+    assert profiled["copies"][0][1].startswith("%nbserve profile obedient --show ")
     assert "obedient" in profiled["text"]

@@ -172,7 +172,7 @@ def test_recorded_traffic_comes_again_as_it_came(gateway: Running, tmp_path: Pat
     assert probe.content == old[0].content, "bench asks once before it sends"
     assert {one.content for one in new} == {one.content for one in old}
     assert len(new) == 20
-    assert new[10].at_s - new[9].at_s >= 0.2, "the pause is in it"
+    assert new[10].at_s - new[9].at_s >= 0.1, "the pause is in it, though the one before may be late"
     before = {one.content: one.at_s - old[0].at_s for one in old}
     assert all(one.at_s - new[0].at_s >= before[one.content] - 0.1 for one in new), "none before its time"
 

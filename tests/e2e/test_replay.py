@@ -288,7 +288,7 @@ def test_a_coroutine_that_ran_out_of_time_is_looked_at_by_an_interrupt(kernel: K
         "class Waits:\n"
         "    async def inference(self, batch):\n"
         "        if 13 in batch:\n"
-        "            print('it waits', flush=True)\n"
+        "            asyncio.get_running_loop().call_soon(lambda: print('it waits', flush=True))\n"
         "            await asyncio.sleep(3600)\n"
         "        return batch\n"
     )
