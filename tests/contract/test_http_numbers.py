@@ -104,7 +104,7 @@ def test_a_watcher_asks_while_wanted_and_ends_with_the_endpoint(gateway: Running
     until(lambda: updates, "the first update")
     assert updates[0]["recent"]["since_load"]
     assert updates[0]["requests"] == {"200": 1}
-    assert any("watched line" in line for line in watcher.log)
+    until(lambda: any("watched line" in line for line in watcher.log), "what was printed")
     gateway.predict(1, "watched")
     until(lambda: updates[-1]["requests"] == {"200": 2}, "the second request")
     assert not updates[-1]["recent"]["since_load"]
