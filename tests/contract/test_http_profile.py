@@ -305,6 +305,7 @@ def test_torchserves_switch_profiles_what_comes(tmp_path: Path, monkeypatch: pyt
         )
 
 
+@pytest.mark.timeout(600)  # py-spy stops a process for each of its samples
 def test_gateway_and_workers_are_sampled_while_they_are_profiled(gateway: Running, tmp_path: Path) -> None:
     wanted = Wanted(batches=50, seconds=3, send_sample=True, system=True, out=tmp_path / "t.json.gz")
     result = make_profile(Served(gateway.client, "model"), wanted, lambda text: None)
