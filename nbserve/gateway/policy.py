@@ -41,7 +41,8 @@ RESERVE = 0.04
 its own work between two batches. (Measured by the overload row of tests/faults, SLO 500 ms, batches of 50 ms: a client
 in Python has sent a burst of 16 and read 8 answers 5 ms later than the gateway's clock says, 9 to 20 ms at the ninth
 tenth and at the hundredth. With nothing left 5 to 10 % of the answers were late there, with 2 % as many on a slower
-machine, all of them in time by the gateway's clock; with 4 % one in a thousand. The queue is still nine batches long.)"""
+machine, all of them in time by the gateway's clock; with 4 % one in a
+thousand.)"""
 LONGEST_LINE_S = 5.0
 """Of seconds that the line adds to those until the queue is done: many who are refused never come back."""
 TICK_S = 5e-4
