@@ -42,8 +42,8 @@ __all__ = ["WorkerLoop"]
 
 log = logging.getLogger("nbserve.worker")
 
-PATIENCE_S = 0.001
-"""Frames that follow one another within this time are waited for in the read itself, not in the kernel's loop."""
+PATIENCE_MS = 1
+"""Frames that follow one another within this time are waited for in the stream itself, not in the kernel's loop."""
 TURN_S = 0.005
 """So long, and a batch, before the loop gets its turn: a console, a timer."""
 DEVICE_LOST_EXIT_CODE = 70
@@ -55,7 +55,7 @@ class WorkerLoop:
 
     def __init__(self, sock: socket.socket, page: StatusPage, app: Any, last_words_fd: int) -> None:
         self._arena = ArenaView(page.fd)
-        self._stream = DataStream(sock, self._arena, patience_s=PATIENCE_S)
+        self._stream = DataStream(sock, self._arena)
         self._page = page
         self._app = app
         self._last_words_fd = last_words_fd
@@ -112,7 +112,7 @@ class WorkerLoop:
         if self._has_left:
             return
         began_s = time.monotonic()
-        comes_closely = began_s - self._last_s < PATIENCE_S
+        comes_closely = began_s - self._last_s < PATIENCE_MS / 1e3
         try:
             frame: Frame | None = self._stream.read()
             while frame is not None:
@@ -125,7 +125,7 @@ class WorkerLoop:
                 now_s = self._last_s = time.monotonic()
                 if not comes_closely or now_s - began_s > TURN_S or self._tasks or self._has_left:
                     break
-                frame = self._stream.poll()
+                frame = self._stream.poll(PATIENCE_MS)
             else:
                 self._last_s = 0.0  # they come less closely now
             if self._stream.holds_frame:  # by way of the loop: a console must get its turn

@@ -3,14 +3,15 @@
 One read takes what has come, a whole small frame as a rule: header and bodies in one system call. What it took of the
 next frame waits in the buffer, where `holds_frame` sees it and the event loop does not.
 
-Who expects the next frame soon may wait for it in the read itself (`poll`): that saves the turn of the event loop, and
-its system call, that every batch would cost.
+Who expects the next frame soon may wait for it here (`poll`): that saves the turn of the event loop that every batch
+would cost. It is poll(2) that waits, not the read: a read of a unix socket also wakes when the other end has taken what
+was written to it, which is once a batch.
 """
 
 from __future__ import annotations
 
+import select
 import socket
-import struct
 
 from nbserve.errors import EndOfFile, ShortRead
 from nbserve.wire.arena import ArenaView
@@ -23,36 +24,33 @@ READ_BYTES = 64 * 1024
 
 
 class DataStream:
-    """Reads and writes whole frames; both block. patience_s: how long `poll` waits for a frame to begin."""
+    """Reads and writes whole frames; both block."""
 
-    def __init__(self, sock: socket.socket, arena: ArenaView | None = None, *, patience_s: float = 0.0) -> None:
+    def __init__(self, sock: socket.socket, arena: ArenaView | None = None) -> None:
         self.sock = sock
+        self._poller = select.poll()
+        self._poller.register(sock, select.POLLIN)
         self._arena = arena
         self._buffer = bytearray(READ_BYTES)
         self._view = memoryview(self._buffer)
         self._begin = self._end = 0  # of what was read and not taken
-        if patience_s:  # the kernel counts in ticks of 1 to 10 ms
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", 0, int(patience_s * 1e6)))
 
     @property
     def holds_frame(self) -> bool:
         """Whether the beginning of a frame has been read already: then `read` need not be waited for."""
         return self._begin < self._end
 
+    def poll(self, patience_ms: int) -> Frame | None:
+        """The next frame, or None where none has begun within so many milliseconds. Raises as `read` does."""
+        if self._begin == self._end and not self._poller.poll(patience_ms):
+            return None
+        return self.read()
+
     def read(self) -> Frame:
         """The next frame. Raises EndOfFile, ShortRead, GarbageFrame, OversizedFrame, UnsupportedVersion."""
-        while (frame := self.poll()) is None:
-            pass
-        return frame
-
-    def poll(self) -> Frame | None:
-        """The next frame, or None where none has begun in time. Raises as `read` does."""
         if self._begin == self._end:
             self._begin = self._end = 0
-            try:
-                self._end = self.sock.recv_into(self._buffer)
-            except BlockingIOError:
-                return None
+            self._end = self.sock.recv_into(self._buffer)
             if not self._end:
                 raise EndOfFile("the gateway closed the stream")
         if self._end - self._begin < HEADER.size:
@@ -93,7 +91,7 @@ class DataStream:
             self._view[: len(held)] = held
             self._begin, self._end = 0, len(held)
         while self._end - self._begin < size:
-            count = self._receive(self._view[self._end :])
+            count = self.sock.recv_into(self._view[self._end :])
             if not count:
                 raise ShortRead(f"the gateway closed after {self._end - self._begin} {wanted}")
             self._end += count
@@ -104,19 +102,11 @@ class DataStream:
         view[:done] = self._view[self._begin : self._end]
         self._begin = self._end = 0
         while done < size:
-            count = self._receive(view[done:])
+            count = self.sock.recv_into(view[done:])
             if not count:
                 raise ShortRead(f"the gateway closed after {done} of {size} bytes")
             done += count
         return raw
-
-    def _receive(self, room: memoryview) -> int:
-        """More of a frame that has begun, however long that takes."""
-        while True:
-            try:
-                return self.sock.recv_into(room)
-            except BlockingIOError:
-                continue
 
 
 IOV_MAX = 1024
