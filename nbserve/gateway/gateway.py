@@ -9,9 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import shutil
 import signal
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +36,7 @@ from nbserve.gateway.profile_always import is_profiling_asked, profile_always
 from nbserve.gateway.profiles import Profiles
 from nbserve.gateway.recorder import Recorder
 from nbserve.gateway.registry import Registry
+from nbserve.gateway.runtime_dir import RuntimeDir
 from nbserve.gateway.version import Surroundings
 from nbserve.gateway.web import Services
 from nbserve.wire.management import GatewayStatus
@@ -48,8 +47,6 @@ log = logging.getLogger("nbserve.gateway")
 
 LAST_REPLIES_S = 0.2
 """Given to connections to take the last replies when the gateway stops."""
-MAX_RUNTIME_DIR_CHARS = 60
-"""Unix socket paths end at 107 characters, and the workers' names come on top."""
 
 
 class Gateway:
@@ -59,15 +56,15 @@ class Gateway:
         self.config = config
         self._ports = ports
         self._began_s = time.monotonic()
-        self._runtime_dir = make_runtime_dir()
+        self._folder = RuntimeDir()
         self._stop_asked = asyncio.Event()
         self._grace_s = config.shutdown_grace_s
         self._bus = EventBus()
         total = QueueTotal(config.max_queue_bytes)
-        self._zygotes = Zygotes(self._runtime_dir)
+        self._zygotes = Zygotes(self._folder.path)
         failures = FailureStore()
         surroundings = Surroundings(
-            self._runtime_dir,
+            self._folder.path,
             self._bus.emit,
             ports.url,
             total,
@@ -80,7 +77,7 @@ class Gateway:
         self._rates = Rates(self._bus, self.registry.rates)
         self._metrics = MetricsPage(self.registry.views)
         recorder = Recorder(time.monotonic)
-        self._profiles = Profiles(self.registry, self._runtime_dir / "profiles")
+        self._profiles = Profiles(self.registry, self._folder.path / "profiles")
         self._inference = Inference(
             self.registry,
             self._bus,
@@ -237,7 +234,7 @@ class Gateway:
         for server in self._servers:
             await server.close()
         self._kill_leftovers()
-        shutil.rmtree(self._runtime_dir, ignore_errors=True)
+        self._folder.remove()
 
     def _kill_leftovers(self) -> None:
         """What should have ended by now; nothing may stay behind."""
@@ -247,11 +244,3 @@ class Gateway:
                 child.kill()
             except psutil.NoSuchProcess:
                 continue
-
-
-def make_runtime_dir() -> Path:
-    """A new 0700 folder for sockets, with a short path."""
-    folder = tempfile.gettempdir()
-    if len(folder) > MAX_RUNTIME_DIR_CHARS - 16:
-        folder = "/tmp"
-    return Path(tempfile.mkdtemp(prefix="nbs-", dir=folder))
