@@ -302,7 +302,9 @@ class Pool:
 
     async def _replace(self, old: Worker, why: str) -> None:
         """A fresh worker first, then the old one drains: capacity never falls below what was asked for."""
-        log.info("%s worker %d is replaced: %s", self._spec.name, old.id, why)
+        spec, text = self._spec, f"worker {old.id} is replaced: {why}"
+        log.info("%s %s", spec.name, text)
+        spec.emit(Event(seq=0, at=0.0, kind="gateway", model=spec.name, version=spec.version, worker=old.id, text=text))
         new = Worker(self._next_worker_id, self._spec, old.plan, self)
         self._next_worker_id += 1
         self._others.add(new)

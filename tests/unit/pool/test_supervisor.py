@@ -51,6 +51,7 @@ class World:
         self.loop = SimLoop()
         self.machine = Machine()
         self.heard = Announced()
+        self.said: list[str] = []
         self.folder = folder
         self._config = ModelConfig(workers=workers, **config)
         self._tasks: list[asyncio.Task[Any]] = []
@@ -69,7 +70,7 @@ class World:
                 config=self._config,
                 plans=[WorkerPlan((0,), 1)] * int(self._config.workers),
                 listener=self.heard,
-                emit=lambda event: None,
+                emit=lambda event: self.said.append(event.text),
                 runtime_dir=self.folder,
             )
             await self.pool.start()
@@ -134,6 +135,7 @@ def test_one_that_dies_while_it_is_replaced_is_not_started_again(world: Callable
     here.machine.kernels[0].die(-9)
     here.loop.run_for(5.0)
     assert len(here.machine.kernels) == 2, "the dead one was started beside its successor"
+    assert "worker 0 is replaced: it has served 1 requests" in here.said
     assert [worker.id for worker in here.pool.workers] == [1]
     assert here.heard.ready == [0, 1]
 
