@@ -1,16 +1,13 @@
-"""Profiles of live workers at a real gateway: under traffic, of one request, bounded, kept; the advice they lead to."""
+"""Profiles of live workers at a real gateway: under traffic, of one request, bounded, kept."""
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import json
 import os
 import signal
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,10 +16,10 @@ from nbserve.client import Client
 from nbserve.config import ModelConfig
 from nbserve.errors import BadRequest, Conflict, MeasureError, NotFound, UsageError
 from nbserve.measure.profile_result import ProfileResult
-from nbserve.profiling import Wanted, advise_endpoint, make_profile, profile_endpoint
+from nbserve.profiling import Wanted, make_profile, profile_endpoint
 from nbserve.resolve import Served
 from nbserve.wire.profile import ProfileRequest, ProfileStatus
-from tests.handlers import advice
+from tests.contract.profiled import traffic
 from tests.unit.gateway.running import Running, make_bundle, running, until
 
 pytestmark = pytest.mark.xdist_group("contract-profile")
@@ -86,30 +83,6 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         gateway.client.register(str(make_bundle(folder / "m", source=MODEL, sample=SAMPLE)), name="model", config=two)
         gateway.client.register(str(make_bundle(folder / "p", source=PLAIN, sample=None)), name="plain")
         yield gateway
-
-
-@contextlib.contextmanager
-def traffic(
-    gateway: Running, name: str, clients: int = 2, bodies: tuple[bytes, ...] = (b"[1]",)
-) -> Iterator[list[Any]]:
-    """Requests from so many clients, one after the other each; what was answered."""
-    over, answers = threading.Event(), []
-
-    def send(number: int) -> None:
-        at = number
-        while not over.is_set():
-            answers.append(json.loads(gateway.client.predict(name, bodies[at % len(bodies)])[1]))
-            at += 1
-
-    senders = [threading.Thread(target=send, args=(number,)) for number in range(clients)]
-    for sender in senders:
-        sender.start()
-    try:
-        yield answers
-    finally:
-        over.set()
-        for sender in senders:
-            sender.join()
 
 
 def over(gateway: Running, name: str) -> ProfileStatus:
@@ -337,93 +310,3 @@ def test_without_py_spy_the_rest_of_the_profile_is_made(gateway: Running, monkey
     assert result.system_trace is None
     assert any("pip install py-spy; the rest of the profile is made all the same" in text for text in told)
     assert "not sampled: gateway, worker 0, worker 1: --system needs py-spy" in repr(result)
-
-
-# --- advice, by real handlers on a CPU ---
-
-
-@pytest.fixture(scope="module")
-def advised(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """advised(source, ...) -> the rules that speak of a profile under traffic."""
-    folder = tmp_path_factory.mktemp("advised")
-    with running() as gateway:
-
-        def ask(
-            source: str, clients: int = 1, bodies: tuple[bytes, ...] = (b"[1]",), batches: int = 30, **config: Any
-        ) -> list[str]:
-            bundle = make_bundle(folder, source=source, sample=None)
-            gateway.client.register(str(bundle), name="m", config=ModelConfig(**config))
-            with traffic(gateway, "m", clients, bodies):
-                result = make_profile(
-                    Served(gateway.client, "m"), Wanted(batches=batches, shapes=True), lambda text: None
-                )
-            return [finding.rule for finding in result.findings]
-
-        ask.gateway = gateway  # type: ignore[attr-defined]
-        yield ask
-
-
-def test_preprocess_bound(advised: Any) -> None:
-    assert "preprocess-bound" in advised(advice.SLEEPS.format(preprocess_s=0.006, inference_s=0.005))
-    assert "preprocess-bound" not in advised(advice.SLEEPS.format(preprocess_s=0.004, inference_s=0.0065))
-
-
-def test_python_bound(advised: Any) -> None:
-    assert "python-bound" in advised(advice.LOOPS)
-    assert "python-bound" in advised(advice.RANGES.format(python_s=0.006, operator_s=0.004))
-    assert "python-bound" not in advised(advice.RANGES.format(python_s=0.004, operator_s=0.006))
-
-
-def test_oversubscribed_threads(advised: Any) -> None:
-    cores = len(os.sched_getaffinity(0))
-    assert "oversubscribed-threads" in advised(advice.THREADS.format(threads=cores + 1))
-    assert "oversubscribed-threads" not in advised(advice.THREADS.format(threads=1))
-
-
-def test_json_dominated(advised: Any) -> None:
-    body = json.dumps([number / 7 for number in range(20_000)]).encode()
-    assert "json-dominated" in advised(advice.ECHO, bodies=(body,))
-    assert "json-dominated" not in advised(advice.SLEEPS.format(preprocess_s=0, inference_s=0.005))
-
-
-def test_padding_waste(advised: Any) -> None:
-    texts = tuple(json.dumps("a" * length).encode() for length in (3, 400, 5, 300, 7, 9, 200))
-    assert "padding-waste" in advised(advice.PADS, clients=3, bodies=texts, max_batch_delay_ms=20)
-    alike = tuple(json.dumps("a" * length).encode() for length in (395, 400, 390, 380))
-    assert "padding-waste" not in advised(advice.PADS, clients=3, bodies=alike, max_batch_delay_ms=20)
-
-
-def test_batch_delay_costs(advised: Any) -> None:
-    handler = advice.SLEEPS.format(preprocess_s=0, inference_s=0.010)
-    assert "batch-delay-costs" in advised(handler, max_batch_delay_ms=10)
-    assert "batch-delay-costs" not in advised(handler, max_batch_delay_ms=1.5)
-
-
-def test_a_slow_worker(advised: Any) -> None:
-    for slow_s, speaks in ((0.009, True), (0.0048, False)):
-        found = advised(advice.ONE_IS_SLOW.format(slow_s=slow_s), clients=2, batches=60, workers=2, threads=1)
-        assert ("slow-worker" in found) is speaks
-
-
-def test_batches_that_never_fill_by_counters_alone(advised: Any) -> None:
-    gateway: Running = advised.gateway
-    served = Served(gateway.client, "m")
-    advised(advice.ECHO, batches=110)
-    found = advise_endpoint(served, 0.0)
-    assert "batch-never-fills" in [finding.rule for finding in found.findings]
-    assert found.requests >= 110
-    advised(advice.ECHO, batches=110, max_batch_size=2)
-    assert "batch-never-fills" not in [finding.rule for finding in advise_endpoint(served, 0.0).findings]
-    quiet = advise_endpoint(served, 0.2)
-    assert (quiet.requests, quiet.seconds) == (0, 0.2)
-
-
-def test_memory_near_its_limit(advised: Any) -> None:
-    gateway: Running = advised.gateway
-    served = Served(gateway.client, "m")
-    assert "memory-near-limit" not in advised(advice.LARGE, batches=1)
-    [worker] = gateway.client.model("m").workers
-    assert worker.rss_bytes is not None
-    for share, speaks in ((0.95, True), (0.8, False)):
-        advised(advice.LARGE, batches=1, max_rss_bytes=int(worker.rss_bytes / share))
-        assert ("memory-near-limit" in [finding.rule for finding in advise_endpoint(served, 0.0).findings]) is speaks

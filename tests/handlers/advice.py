@@ -1,7 +1,7 @@
 """Toy handlers, one for each rule of advice that a CPU can trigger; sources, as bundles are made of them.
 
-Where a rule is about shares of time, the share is slept, so that one handler is surely above the threshold and its
-neighbour surely below it, within a fifth.
+Where a rule is about shares of time, the share is slept, or is the same work more often: so that one handler is above
+the threshold, and its neighbour below it by less than a fifth.
 """
 
 from __future__ import annotations
@@ -18,6 +18,10 @@ class Obedient:
     def inference(self, rows):
         time.sleep({inference_s})
         return [1 for row in rows]
+
+    def postprocess(self, answers):
+        time.sleep({postprocess_s})
+        return answers
 """
 
 RANGES = """
@@ -72,6 +76,24 @@ class Obedient:
         return payloads
 """
 
+AGAIN = """
+from nbserve.wire.codec import decode_body, encode_value
+
+
+class Obedient:
+    '''What a worker does to a body and an answer, with so many tenths of it more.'''
+
+    def preprocess(self, rows):
+        return [row.payload for row in rows]
+
+    def inference(self, payloads):
+        for payload in payloads:
+            tenth = payload[: len(payload) // 10]
+            for _ in range({tenths}):
+                decode_body("application/json", encode_value(tenth)[0])
+        return payloads
+"""
+
 PADS = """
 import torch
 
@@ -97,7 +119,7 @@ import time
 
 class Obedient:
     def initialize(self, context):
-        self.pause_s = {slow_s} if context.worker == 1 else 0.004
+        self.pause_s = {slow_s} if context.worker == 1 else 0.020
 
     def inference(self, rows):
         time.sleep(self.pause_s)

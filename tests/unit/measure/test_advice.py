@@ -1,7 +1,7 @@
 """Every rule of advice: what triggers it, and what lies within 20% of its threshold and must not.
 
 The rules about a GPU have only ever seen these hand-built traces, in Kineto's format; those about the CPU are shown on
-real handlers in tests/contract/test_http_profile.py, too.
+real handlers in tests/contract/test_http_advice.py, too.
 """
 
 from __future__ import annotations
