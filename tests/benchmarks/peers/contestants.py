@@ -63,6 +63,7 @@ def running(setup: Setup, body: bytes, folder: Path) -> Iterator[Running]:
     log = folder / f"{setup.server}-{setup.workload}.log"
     if setup.server == "nbserve":
         options = ["--max-batch-size", str(setup.max_batch_size), "--workers", str(setup.workers)]
+        options += ["--max-batch-delay-ms", str(setup.wait_ms)] if setup.wait_ms else []
         options += ["--threads", str(setup.threads)] if setup.threads else []
         with serve(folder / "bundles" / setup.workload, setup.workload, log, options) as served:
             yield Running(served.url, served.token, served.process)

@@ -129,14 +129,14 @@ class Play:
 
     def _turn(self, name: str, one: Running, capacity: dict[str, float], seed: int) -> Iterator[tuple[str, Figures]]:
         seconds, bodies = self._options.seconds, self._bodies
-        for connections in self._workload.only_at.get(name, self._workload.connections):
-            if self._workload.is_slow:
+        workload = self._workload
+        at_connections, at_shares = workload.only_at.get(name, (workload.connections, workload.shares))
+        for connections in at_connections:
+            if workload.is_slow:
                 yield f"c={connections}", drained(one, bodies, connections, 2 * seconds, self._crew)
             else:
                 yield f"c={connections}", closed(one, bodies, connections, seconds)
-        if name in self._workload.only_at:
-            return
-        for share in self._workload.shares:
+        for share in at_shares:
             rate = share * open_capacity(name, capacity)
             yield share_name(share), opened(one, bodies, rate, seconds, self._crew, seed)
 
