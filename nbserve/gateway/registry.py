@@ -1,23 +1,23 @@
-"""Models and their versions: register, swap, scale, unregister. Who serves which path.
+"""What is done with models and their versions: register, swap, roll back, scale, unregister.
 
-Called by gateway/management; gateway/inference looks up `routes`. A registration without a version replaces the default
-version once the new one is loaded and proven; one with a version stands beside it. A version that fails leaves what
-was there before. Registrations of one name come after each other, those of different names side by side.
+Called by gateway/management. Which versions there are and who serves which path is catalogue.py's. A registration
+without a version replaces the default version once the new one is loaded and proven; one with a version stands beside
+it. A version that fails leaves what was there before. Registrations of one name come after each other, those of
+different names side by side.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Coroutine, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from nbserve.bundle import Bundle
 from nbserve.bundle.digests import Digests
-from nbserve.config import ModelConfig
 from nbserve.errors import (
     BadRequest,
     Conflict,
@@ -25,14 +25,13 @@ from nbserve.errors import (
     GatewayError,
     LoadError,
     NbserveError,
-    NotFound,
-    RequestError,
     Unavailable,
 )
 from nbserve.gateway.autoscale import TICK_S, Autoscaler, Load
 from nbserve.gateway.cancellation import to_the_end
+from nbserve.gateway.catalogue import Catalogue
 from nbserve.gateway.failures import FailureStore
-from nbserve.gateway.inference import Route, check_name
+from nbserve.gateway.inference import check_name
 from nbserve.gateway.metrics_page import VersionView
 from nbserve.gateway.pool.floorplan import describe
 from nbserve.gateway.pool.node_weights import NodeWeights
@@ -47,31 +46,16 @@ __all__ = ["Registry", "bundle_path"]
 
 log = logging.getLogger("nbserve.gateway")
 
-KEPT_VERSIONS = 5
-"""Replaced versions of a name that can be rolled back to."""
 
-
-class Replaced(NamedTuple):
-    """What it takes to serve a version again."""
-
-    version: str
-    bundle_path: Path
-    config: ModelConfig
-
-
-class Registry:
-    """All versions of a gateway."""
+class Registry(Catalogue):
+    """The catalogue, and what changes it."""
 
     def __init__(self, surroundings: Surroundings, topology: Topology, *, grace_s: float) -> None:
-        self.routes: dict[str, Route] = {}
+        super().__init__()
         self._around = surroundings._replace(weights=NodeWeights(topology))
         self.failures = surroundings.failures or FailureStore()
         self._topology = topology
         self._grace_s = grace_s
-        self._versions: dict[str, dict[str, ModelVersion]] = {}
-        self._defaults: dict[str, ModelVersion] = {}
-        self._last_number: dict[str, int] = {}
-        self._replaced: dict[str, list[Replaced]] = {}  # oldest first
         self._locks: dict[str, asyncio.Lock] = {}
         self._digests = Digests()
         self._background: set[asyncio.Task[None]] = set()
@@ -90,21 +74,21 @@ class Registry:
             check_name(asked.model_name)
         bundle = await asyncio.to_thread(self._open, path)
         name = asked.model_name or check_name(bundle.name)
-        version = check_name(asked.version, "version") if asked.version else self._next_version(name)
-        versions = self._versions.get(name, {})
-        for failed in [other for other in versions.values() if other.state == "FAILED" and other.pool is None]:
-            del versions[failed.version]
-        if version in versions:
-            raise Conflict(f"version {version} of {name} is {versions[version].state}", hint="choose another version")
+        version = check_name(asked.version, "version") if asked.version else self.next_version(name)
+        for other in list(self.entries()):
+            if other.name == name and other.state == "FAILED" and other.pool is None:
+                self.forget(other)
+        if there := self.get(name, version):
+            raise Conflict(f"version {version} of {name} is {there.state}", hint="choose another version")
         entry = ModelVersion(name, version, bundle, asked.config, self._around)
-        self._start(entry, beside=bool(asked.version) and name in self._defaults)
+        self._start(entry, beside=bool(asked.version) and self.default(name) is not None)
         return entry
 
     def _start(self, entry: ModelVersion, *, beside: bool) -> None:
         """From here on the version is listed, and `stop` sees to its end; so none may begin after it."""
         if self._stopping:
             raise Unavailable("the gateway is shutting down")
-        self._versions.setdefault(entry.name, {})[entry.version] = entry
+        self.add(entry)
         entry.task = asyncio.get_running_loop().create_task(self._bring_up(entry, beside=beside))
         entry.task.add_done_callback(lambda task: task.cancelled() or task.exception())
 
@@ -121,32 +105,19 @@ class Registry:
         It is loaded and proven like a new one; what it replaces can be rolled back to in turn.
         Raises NotFound, Conflict, LoadError, ProofError.
         """
-        replaced = self.kept(name)
-        old = next((one for one in replaced if version in ("", one.version)), None)
-        if old is None:
-            if not replaced:
-                raise NotFound(
-                    f"no version of {name} was replaced since it was first served: there is none to go back to"
-                )
-            there = ", ".join(one.version for one in replaced)
-            raise NotFound(f"{name} has no version {version} to go back to", hint=f"kept are, last first: {there}")
+        old = self.kept_as(name, version)
         bundle = await asyncio.to_thread(self._open, old.bundle_path)
-        going = self._versions.get(name, {}).get(old.version)
+        going = self.get(name, old.version)
         if going is not None and going.state == "DRAINING":  # replaced a moment ago: let it finish, then load it anew
             await going.unload(self._grace_s, f"{going.key} is being removed")
             self._forget(going)
         if old not in self.kept(name):
             raise Conflict(f"{name} was removed, or rolled back by somebody else, in the meantime")
-        versions = self._versions.get(name, {})
-        if old.version in versions:
-            raise Conflict(f"version {old.version} of {name} is {versions[old.version].state}")
+        if there := self.get(name, old.version):
+            raise Conflict(f"version {old.version} of {name} is {there.state}")
         entry = ModelVersion(name, old.version, bundle, old.config, self._around)
         self._start(entry, beside=False)
         return await self._loaded(entry)
-
-    def kept(self, name: str) -> list[Replaced]:
-        """Replaced versions that can be rolled back to, the last one first."""
-        return self._replaced.get(name, [])[::-1]
 
     async def _loaded(self, entry: ModelVersion) -> ModelVersion:
         assert entry.task is not None
@@ -162,7 +133,7 @@ class Registry:
         lock = self._locks.setdefault(entry.name, asyncio.Lock())
         try:
             async with lock:
-                old = None if beside else self._defaults.get(entry.name)
+                old = None if beside else self.default(entry.name)
                 await self._swap(entry, old)
         except asyncio.CancelledError:
             self._fail(entry, ErrorInfo(type="Conflict", message="loading was aborted", status=Conflict.status))
@@ -194,11 +165,9 @@ class Registry:
             await self._stop_first(new, old, plans)
         else:
             await new.load(plans[:1] if mode == "rolling" else plans, old)
-        self._serve(new, default=old is not None or new.name not in self._defaults)
+        self._serve(new, default=old is not None or self.default(new.name) is None)
         if old is not None:
-            # a rolled back version takes its place among the kept ones with the one that it replaces
-            others = [one for one in self._replaced.get(old.name, []) if one.version != new.version]
-            self._replaced[old.name] = [*others, Replaced(old.version, old.bundle.path, old.config)][-KEPT_VERSIONS:]
+            self.keep(old, new.version)
         if old is None or mode == "stop-first":
             return
         old.task = self._run(self._retire(old))
@@ -222,7 +191,7 @@ class Registry:
         """Not enough memory for both: the old version makes room, and comes back where the new one fails."""
         serves = old.state == "READY"
         if serves:
-            self._unroute(old)
+            self.unroute(old)
             old.move("make_room")
         try:
             await old.unload(self._grace_s, f"{old.name} is being replaced")
@@ -231,7 +200,7 @@ class Registry:
             if serves:
                 await to_the_end(self._bring_back(old))
             raise
-        self._unroute(old)
+        self.unroute(old)
         self._forget(old)
         old.emit("stage", stage="drained")
 
@@ -251,9 +220,7 @@ class Registry:
 
     def _serve(self, entry: ModelVersion, *, default: bool) -> None:
         entry.move("serve")
-        self.routes[f"/predictions/{entry.key}"] = entry
-        if default:
-            self.routes[f"/predictions/{entry.name}"] = self._defaults[entry.name] = entry
+        self.route(entry, default=default)
         entry.emit("stage", stage="ready")
         self._replan()
         self._run(self._look_at(entry))
@@ -316,28 +283,28 @@ class Registry:
         entry = self.find(name, version)
         if entry.state != "READY":
             raise Conflict(f"{entry.key} is {entry.state}, it cannot be the default")
-        self.routes[f"/predictions/{name}"] = self._defaults[name] = entry
+        self.route(entry, default=True)
         return entry
 
     async def unregister(self, name: str, version: str = "") -> None:
         """Drain and stop one version, or all of a name; a load is aborted. Raises NotFound, Conflict."""
         if version:
             entries = [self.find(name, version)]
-            others = [one for one in self._versions[name].values() if one.state == "READY" and one is not entries[0]]
-            if others and self._defaults.get(name) is entries[0]:
+            others = [one for one in self.versions(name) if one.state == "READY" and one is not entries[0]]
+            if others and self.is_default(entries[0]):
                 raise Conflict(
                     f"version {version} is the default of {name}",
                     hint=f"make another one the default: PUT /models/{name}/{others[0].version}/set-default",
                 )
         else:
             entries = self.versions(name)
-            self._replaced.pop(name, None)
+            self.drop_kept(name)
         await asyncio.gather(*(self._remove(entry, self._grace_s) for entry in entries))
 
     async def stop(self, grace_s: float) -> None:
         """End everything; no registration is accepted any more."""
         self._stopping = True
-        await asyncio.gather(*(self._remove(entry, grace_s) for entry in list(self._entries())))
+        await asyncio.gather(*(self._remove(entry, grace_s) for entry in list(self.entries())))
         await asyncio.gather(*self._background, return_exceptions=True)
 
     async def _remove(self, entry: ModelVersion, grace_s: float) -> None:
@@ -354,25 +321,15 @@ class Registry:
 
     async def _retire(self, entry: ModelVersion, grace_s: float | None = None) -> None:
         """A version that took traffic goes: no new requests, the old ones are finished."""
-        self._unroute(entry)
+        self.unroute(entry)
         entry.move("drain")
         await entry.unload(self._grace_s if grace_s is None else grace_s, f"{entry.key} is being removed")
         self._forget(entry)
         self._replan()
         entry.emit("stage", stage="drained")
 
-    def _unroute(self, entry: ModelVersion) -> None:
-        self.routes.pop(f"/predictions/{entry.key}", None)
-        if self._defaults.get(entry.name) is entry:
-            del self._defaults[entry.name]
-            del self.routes[f"/predictions/{entry.name}"]
-
     def _forget(self, entry: ModelVersion) -> None:
-        versions = self._versions.get(entry.name, {})
-        if versions.get(entry.version) is entry:
-            del versions[entry.version]
-        if not versions:
-            self._versions.pop(entry.name, None)
+        if self.forget(entry):
             self.failures.forget(entry.name)
         self._rates.forget(entry.key)
 
@@ -389,40 +346,6 @@ class Registry:
 
     # -- questions ---------------------------------------------------------------------------------------------------
 
-    def find(self, name: str, version: str = "") -> ModelVersion:
-        """A version; without one the default, or the newest where there is none. Raises NotFound."""
-        versions = self._versions.get(name)
-        if not versions:
-            raise NotFound(f"model {name!r} is not served here", hint="`nbserve list` shows what is")
-        if version:
-            if version not in versions:
-                raise NotFound(f"model {name!r} has no version {version!r}; it has {', '.join(versions)}")
-            return versions[version]
-        return self._defaults.get(name) or list(versions.values())[-1]
-
-    def versions(self, name: str) -> list[ModelVersion]:
-        """All versions of a name, the default one first. Raises NotFound."""
-        first = self.find(name)
-        return [first, *(entry for entry in self._versions[name].values() if entry is not first)]
-
-    def names(self) -> list[str]:
-        """Sorted."""
-        return sorted(self._versions)
-
-    def why_not(self, name: str, version: str) -> RequestError:
-        """Why no version serves under this name."""
-        try:
-            entry = self.find(name, version)
-        except NotFound as error:
-            return error
-        return Unavailable(
-            f"{entry.name}: no worker is ready, version {entry.version} is {entry.state}", retry_after_s=1
-        )
-
-    def is_default(self, entry: ModelVersion) -> bool:
-        """Whether requests that name no version go to it."""
-        return self._defaults.get(entry.name) is entry
-
     async def status(self, entry: ModelVersion) -> ModelStatus:
         """A snapshot of one version."""
         status = await entry.status(default=self.is_default(entry))
@@ -433,26 +356,24 @@ class Registry:
 
     async def statuses(self) -> list[ModelStatus]:
         """Of all versions, by name."""
-        entries = [entry for name in self.names() for entry in self.versions(name)]
-        return [await self.status(entry) for entry in entries]
+        return [await self.status(entry) for entry in self.listed()]
 
     def views(self) -> Iterable[VersionView]:
         """What /metrics shows."""
-        return [entry.view() for name in self.names() for entry in self.versions(name)]
+        return [entry.view() for entry in self.listed()]
 
     def placement(self) -> dict[str, Any]:
         """How cores are shared out."""
         plans = {
             entry.key: [worker.plan for worker in entry.pool.workers]
-            for name in self.names()
-            for entry in self.versions(name)
+            for entry in self.listed()
             if entry.pool is not None
         }
         return describe(self._topology, plans)
 
     def rates(self, seconds: float) -> list[Event]:
         """ "rates" events of the versions whose numbers changed since the last call, `seconds` ago."""
-        return self._rates.events(self._entries(), seconds)
+        return self._rates.events(self.entries(), seconds)
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
@@ -462,11 +383,6 @@ class Registry:
         bundle.check(self._digests.of)
         return bundle
 
-    def _next_version(self, name: str) -> str:
-        numbers = [int(version) for version in self._versions.get(name, {}) if version.isdigit()]
-        self._last_number[name] = max([self._last_number.get(name, 0), *numbers]) + 1
-        return str(self._last_number[name])
-
     def _plan(self, entry: ModelVersion, *, replaced: ModelVersion | None = None) -> list[WorkerPlan]:
         """Cores for one version, beside the others that stay."""
         return self._plans(entry, replaced)[entry.key]
@@ -474,23 +390,19 @@ class Registry:
     def _replan(self) -> None:
         """A version has come or gone: the cores are shared out anew, and running workers move."""
         plans = self._plans(None, None)
-        for entry in self._entries():
+        for entry in self.entries():
             if entry.state == "READY" and entry.pool is not None:
                 entry.pool.place(plans[entry.key])
         self._around.placed(tuple(cpu for workers in plans.values() for worker in workers for cpu in worker.cores))
 
     def _plans(self, new: ModelVersion | None, replaced: ModelVersion | None) -> dict[str, list[WorkerPlan]]:
         demands, running = [], {}
-        for entry in self._entries():
+        for entry in self.entries():
             if entry is new or (entry is not replaced and entry.state in ("LOADING", "READY")):
                 demands.append(Demand(entry.key, entry.workers, entry.config.threads))
             if entry.state in ("LOADING", "READY") and entry.pool is not None:
                 running[entry.key] = [worker.plan for worker in entry.pool.workers]
         return plan(self._topology, demands, running, self._around.others())
-
-    def _entries(self) -> Iterator[ModelVersion]:
-        for versions in self._versions.values():
-            yield from versions.values()
 
 
 def bundle_path(url: str) -> Path:
