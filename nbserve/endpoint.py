@@ -1,13 +1,13 @@
 """`Endpoint`: a served model as an object. Returned by `%%serve_handler`; `Endpoint.find(name)` elsewhere.
 
-Its methods are the verbs (actions.py). Everything is asked of the gateway anew; only the card is a picture of the
-moment it was made. The token never shows: not in the repr, not in the card.
+Its methods are the verbs (actions.py). Everything is asked of the gateway anew, the card too, though once a second at
+most. The token never shows: not in the repr, not in the card.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -17,7 +17,6 @@ from nbserve.explanation import Explanation, explanation
 from nbserve.resolve import Gateways, Served
 from nbserve.wire.codec import decode_body, encode_value
 from nbserve.wire.management import Event, GatewayStatus, ModelStatus
-from nbserve.wire.numbers import Numbers
 from nbserve.wire.recording import RecordingStatus
 
 if TYPE_CHECKING:
@@ -33,6 +32,10 @@ if TYPE_CHECKING:
     from nbserve.verify import Verification
 
 __all__ = ["Endpoint", "Secret"]
+
+
+CARD_S = 1.0
+"""A card is that of now, or of so long ago: text and HTML are asked for one after the other, and shown together."""
 
 
 class Secret(str):
@@ -55,7 +58,7 @@ class Endpoint:
         self._served = served
         self._model = model
         self._gateway = gateway
-        self._shown: tuple[ModelStatus, Card] | None = None
+        self._shown: tuple[float, Card] | None = None
         self._dashboard: Dashboard | None = None
         self.name = model.name
         self.url = model.url
@@ -338,9 +341,11 @@ class Endpoint:
     def _ipython_display_(self) -> None:
         """Called by IPython: card and live dashboard. Raises NotImplementedError where no notebook shows widgets: then
         IPython asks for text and HTML."""
-        self._display(repr(self))
+        self.display(repr(self))
 
-    def _display(self, text: str) -> None:
+    def display(self, text: str) -> None:
+        """Show card and live dashboard as a cell's output, with `text` for where there is only text. Raises
+        NotImplementedError where no notebook shows widgets, or where it is not served any more."""
         from nbserve.notebook.widgets import can_show
 
         if not can_show("dashboard"):
@@ -351,20 +356,23 @@ class Endpoint:
         if self._dashboard is None:
             try:
                 self._dashboard = Dashboard(self)
-            except NbserveError:  # it is not served any more: the card says what was
+            except NbserveError:  # the card says so
                 raise NotImplementedError from None
         static.publish(self._dashboard.twin, self._dashboard.model_id, text, self._repr_html_())
 
     def _card(self) -> Card:
-        """The card of what this object last heard; text and HTML are shown together, so it is made once."""
-        from nbserve.notebook.card import build
-
-        if self._shown is None or self._shown[0] is not self._model:
-            self._shown = self._model, build(self._model, self._gateway, self._numbers())
+        now_s = time.monotonic()
+        if self._shown is None or now_s - self._shown[0] >= CARD_S:
+            self._shown = now_s, self._made_card()
         return self._shown[1]
 
-    def _numbers(self) -> Numbers | None:
-        """What was counted, where its gateway still answers."""
-        with suppress(NbserveError):
-            return self._served.client.numbers(self.name, self._model.version)
-        return None
+    def _made_card(self) -> Card:
+        """The card of this object's version as it is now, or of what has become of it."""
+        from nbserve.notebook.card import build, obituary
+
+        client = self._served.client
+        try:
+            self._model = client.model(self.name, self._model.version)
+            return build(self._model, self._gateway, client.numbers(self.name, self._model.version))
+        except NbserveError as exc:
+            return obituary(self._model, exc)

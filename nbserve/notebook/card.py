@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nbserve.discovery import home
-from nbserve.errors import BundleError
+from nbserve.errors import BundleError, GatewayError, NbserveError
 from nbserve.explained_html import graph_html
 from nbserve.explanation import Entry, explanation, read_sample, shared_bytes
 from nbserve.notebook.picture import Picture, draw
@@ -25,7 +25,7 @@ from nbserve.tables import entry_size, memory_line, proof_line
 from nbserve.wire.management import GatewayStatus, ModelStatus
 from nbserve.wire.numbers import Numbers
 
-__all__ = ["Card", "as_html", "as_text", "build", "curl_snippet", "python_snippet"]
+__all__ = ["Card", "as_html", "as_text", "build", "curl_snippet", "obituary", "python_snippet"]
 
 _INLINE_BYTES = 300
 """A larger sample goes to a file that the snippets read."""
@@ -37,12 +37,12 @@ class Card:
 
     title: str
     url: str
-    lines: list[tuple[str, str]]
-    workers: list[tuple[str, ...]]
-    entries: list[Entry]
-    warnings: list[str]
-    curl: str
-    python: str
+    lines: list[tuple[str, str]] = field(default_factory=list)
+    workers: list[tuple[str, ...]] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    curl: str = ""
+    python: str = ""
     error: list[str] = field(default_factory=list)
     picture: Picture | None = None
     graph: str = ""
@@ -58,7 +58,8 @@ def as_text(card: Card) -> str:
         lines += ["  captured:"] + [f"    {_entry_line(entry)}" for entry in card.entries]
     lines += [f"  warning: {warning}" for warning in card.warnings]
     lines += [f"  {line}" for line in card.error]
-    lines += ["", *card.curl.splitlines(), "", *card.python.splitlines()]
+    for snippet in filter(None, (card.curl, card.python)):
+        lines += ["", *snippet.splitlines()]
     return "\n".join(lines)
 
 
@@ -67,14 +68,19 @@ def as_html(card: Card) -> str:
     facts = "".join(f"<div><b>{_e(label)}</b> {_e(text)}</div>" for label, text in card.lines)
     warnings = "".join(f'<div class="nbserve-warning">{_e(warning)}</div>' for warning in card.warnings)
     errors = f"<pre>{_e(chr(10).join(card.error))}</pre>" if card.error else ""
-    workers = _table(("worker", "state", "process", "cores"), card.workers)
+    workers = _table(("worker", "state", "process", "cores"), card.workers) if card.workers else ""
     rows = [(entry.name, entry.how, entry.where, entry_size(entry)) for entry in card.entries]
     captured = _details(f"captured: {len(rows)}", _table(("name", "how", "from", "size"), rows)) if rows else ""
     captured += _details("who needs what", card.graph) if card.graph else ""
+    snippets = "".join(
+        _details(name, f"<pre>{_e(code)}</pre>")
+        for name, code in (("curl", card.curl), ("Python", card.python))
+        if code
+    )
     return (
         f'<div class="nbserve-card">{_STYLE}<div class="nbserve-title">{_e(card.title)}</div>'
         f"<div><code>{_e(card.url)}</code></div>{facts}{warnings}{errors}{_image(card.picture)}{workers}{captured}"
-        f"{_details('curl', f'<pre>{_e(card.curl)}</pre>')}{_details('Python', f'<pre>{_e(card.python)}</pre>')}</div>"
+        f"{snippets}</div>"
     )
 
 
@@ -142,9 +148,16 @@ def build(model: ModelStatus, gateway: GatewayStatus | None, numbers: Numbers | 
     )
 
 
+def obituary(model: ModelStatus, why: NbserveError) -> Card:
+    """Of one whose gateway does not answer, or serves it no more: why, and what to do."""
+    state = "its gateway does not answer" if isinstance(why, GatewayError) else "not served any more"
+    hint = why.hint or "run the serving cell again"
+    title = f"{model.name} version {model.version}: {state}"
+    return Card(title=title, url=model.url, error=[why.message, f"What to do: {hint}"])
+
+
 def _reference(model: ModelStatus, gateway: GatewayStatus | None) -> str:
     """How the snippets name the endpoint: by name, with the gateway where the name alone means several."""
-    from nbserve.errors import NbserveError
     from nbserve.resolve import Gateways
 
     if gateway is not None:

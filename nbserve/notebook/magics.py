@@ -93,7 +93,7 @@ class StatusReport(Report):
         return self._endpoint._repr_html_()
 
     def _ipython_display_(self) -> None:
-        self._endpoint._display(repr(self))
+        self._endpoint.display(repr(self))
 
 
 class _Extension:

@@ -86,7 +86,7 @@ class Watcher:
                     self._on_look()
                 except NbserveError as exc:
                     if not self._closing:
-                        self._on_end(exc.message)
+                        self._on_end(f"{exc.message}. What to do: {exc.hint}" if exc.hint else exc.message)
                     return
             self._wake.wait(INTERVAL_S if is_wanted else IDLE_S)
 

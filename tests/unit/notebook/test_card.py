@@ -82,6 +82,8 @@ def test_the_card_says_what_is_served(bundle: Path) -> None:
 def test_no_token_in_any_form_of_an_endpoint(bundle: Path) -> None:
     endpoint = Endpoint(Served(Client("http://x", "the-token"), "digits"), model_status(bundle), gateway_status())
     shown = [repr(endpoint), endpoint._repr_html_(), repr(endpoint.token), f"{endpoint.__dict__!r}"]
+    card = build(model_status(bundle), gateway_status())
+    shown += [as_text(card), as_html(card)]
     assert not any("the-token" in each for each in shown)
     assert endpoint.token == "the-token"
     assert isinstance(endpoint.token, Secret)
