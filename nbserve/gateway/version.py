@@ -1,7 +1,7 @@
 """One version of one model: its bundle, workers and queue, from loading to the end.
 
 Created by gateway/registry, which decides when a version takes traffic. Loading is: workers start, the first one is
-proven on the sample, warm-up batches seed the cost model, the other workers are warmed.
+proven on the sample, warm-up batches seed the cost model, the other workers are warmed (gateway/warmup).
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 
-from nbserve.bundle import Bundle, Sample, compare
+from nbserve.bundle import Bundle
 from nbserve.config import ModelConfig
-from nbserve.errors import ErrorInfo, LoadError, ProofError
-from nbserve.gateway.batcher import Batcher, Probe, QueueTotal
+from nbserve.errors import ErrorInfo, LoadError
+from nbserve.gateway.batcher import Batcher, QueueTotal
 from nbserve.gateway.cancellation import to_the_end
 from nbserve.gateway.cost import CostModel
 from nbserve.gateway.failures import Failures, FailureStore
@@ -31,10 +31,11 @@ from nbserve.gateway.pool.node_weights import NodeWeights
 from nbserve.gateway.pool.placement import WorkerPlan
 from nbserve.gateway.pool.supervisor import Pool, Worker
 from nbserve.gateway.pool.zygote import Zygotes
-from nbserve.gateway.sweep import Known, Observation, Subject, between, fits, is_alike, next_size
-from nbserve.wire.frames import Buffer, Flag
+from nbserve.gateway.sweep import Known, Subject, between, fits, is_alike
+from nbserve.gateway.warmup import WarmUp
+from nbserve.wire.frames import Buffer
 from nbserve.wire.management import Event, ModelStatus, VersionState
-from nbserve.wire.messages import WARMUP_REQUEST, AnswerItem, AnswerMeta, RequestItem
+from nbserve.wire.messages import AnswerMeta
 
 __all__ = ["ModelVersion", "Surroundings", "Watch"]
 
@@ -171,75 +172,27 @@ class ModelVersion:
         return Known(cost, self._cost_model.points, self._largest_swept) if is_alike(one, other) else None
 
     async def _prove_and_warm(self, workers: Sequence[Worker], known: Known | None) -> None:
-        sample = self.bundle.sample
-        if sample is None:
+        if (warm_up := self._warm_up) is None:
             return
         first, others = workers[0], workers[1:]
         with _Timed(self.stages_s, "proof"):
             self.emit("stage", stage="proof")
-            proof_s = await self._prove(first, sample)
+            proof_s, self.proof = await warm_up.prove(first)
         with _Timed(self.stages_s, "warmup"):
             self.emit("stage", stage="warmup")
             # its first answer is no measure, unless it took no longer than was to be expected
             seen = [(1, proof_s)] if known is not None and fits(known.cost, 1, proof_s) else []
-            observations = await self._sweep(first, sample, seen, known)
+            observations = await warm_up.sweep(first, seen, known)
             self._cost_model.seed([*between(observations, known), *observations])
             self._largest_swept = largest = max(size for size, _ in observations)
-            await asyncio.gather(*(self._warm(worker, sample, largest) for worker in others))
-
-    async def _prove(self, worker: Worker, sample: Sample) -> float:
-        """The first answer of the first worker must be the notebook's -> seconds that it took."""
-        probe = await self._probe(worker, sample, 1, Flag.WARMUP | Flag.SEEDED)
-        answer = probe.meta.items[0]
-        if answer.error is not None:
-            raise _sample_failed(answer)
-        if self.config.proof == "off":
-            return probe.seconds
-        difference = await asyncio.to_thread(compare, sample, answer.content_type, bytes(probe.bodies[0]))
-        self.proof = {"checked": True, "max_difference": difference.max_difference}
-        if not difference.equal:
-            info = ErrorInfo(
-                type="ProofError",
-                message=f"the worker's answer to the sample differs from the notebook's {difference.text}",
-                status=ProofError.status,
-                stage="proof",
-                hint="a handler that is random by design, or depends on time, is served with --proof off",
-                details={"path": difference.path},
-            )
-            raise ProofError(info.message, info=info)
-        return probe.seconds
-
-    async def _sweep(
-        self, worker: Worker, sample: Sample, seen: Sequence[Observation], known: Known | None
-    ) -> list[Observation]:
-        """Batches of copies of the sample, after these -> size and seconds of each."""
-        observations = list(seen)
-        while (size := next_size(observations, self.config.max_batch_size, known)) is not None:
-            probe = await self._probe(worker, sample, size, Flag.WARMUP)
-            error = next((item.error for item in probe.meta.items if item.error is not None), None)
-            if error is not None:
-                raise _failed_when_warmed(error, size)
-            observations.append((size, probe.seconds))
-        return observations
-
-    async def _warm(self, worker: Worker, sample: Sample, largest: int) -> None:
-        await self._probe(worker, sample, 1, Flag.WARMUP)
-        await self._probe(worker, sample, largest, Flag.WARMUP)
-
-    async def _probe(self, worker: Worker, sample: Sample, size: int, flags: Flag) -> Probe:
-        item = RequestItem(sample.content_type, WARMUP_REQUEST, sample.route)
-        probe = await self.batcher.probe(worker, [item] * size, [sample.body] * size, flags)
-        if len(probe.meta.items) != size:
-            raise LoadError(f"worker {worker.id} gave {len(probe.meta.items)} answers to {size} samples")
-        return probe
+            await asyncio.gather(*(warm_up.warm(worker, largest) for worker in others))
 
     def ready_worker(self, worker: Worker) -> None:
         """A worker is READY. One that came while the version serves answers the sample once before it takes traffic."""
-        sample = self.bundle.sample
-        if self.state != "READY" or worker.is_warm or sample is None:
+        if self.state != "READY" or worker.is_warm or (warm_up := self._warm_up) is None:
             self.batcher.worker_ready(worker)
             return
-        task = asyncio.get_running_loop().create_task(self._warm_alone(worker, sample))
+        task = asyncio.get_running_loop().create_task(self._warm_alone(worker, warm_up))
         self._warming.add(task)
         task.add_done_callback(self._warming.discard)
 
@@ -248,9 +201,9 @@ class ModelVersion:
         if self._warming:
             await asyncio.wait(set(self._warming))
 
-    async def _warm_alone(self, worker: Worker, sample: Sample) -> None:
+    async def _warm_alone(self, worker: Worker, warm_up: WarmUp) -> None:
         try:
-            await self._probe(worker, sample, 1, Flag.WARMUP)
+            await warm_up.once(worker)
         except LoadError:
             return  # it died of it, or is going: the pool knows
         if worker.state == "READY":
@@ -258,6 +211,11 @@ class ModelVersion:
             self.batcher.worker_ready(worker)
 
     # -- inside ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _warm_up(self) -> WarmUp | None:
+        sample = self.bundle.sample
+        return WarmUp(self.batcher, sample, self.config) if sample is not None else None
 
     def _new_batcher(self) -> Batcher:
         loop = asyncio.get_running_loop()
@@ -405,28 +363,3 @@ def _has_written(worker: Worker) -> str:
         f"worker {worker.id} has written to {written} of the weights: it has a copy of these pages for itself, and may "
         "answer differently from the others; change a clone() of the tensors instead"
     )
-
-
-def _failed_when_warmed(error: ErrorInfo, size: int) -> LoadError:
-    info = msgspec.structs.replace(
-        error, stage="warmup", hint=error.hint or "the handler must take batches of any size"
-    )
-    message = f"the worker fails on a batch of {size} copies of the sample: {error.type}: {error.message}"
-    info.message = message
-    return LoadError(message, info=info)
-
-
-def _sample_failed(answer: AnswerItem) -> ProofError:
-    error = answer.error
-    assert error is not None
-    info = ErrorInfo(
-        type="ProofError",
-        message=f"the worker fails on the sample, the notebook did not: {error.type}: {error.message}",
-        status=ProofError.status,
-        where=error.where,
-        stage="proof",
-        traceback=error.traceback,
-        hint=error.hint,
-        details=error.details,
-    )
-    return ProofError(info.message, info=info)
