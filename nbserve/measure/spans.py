@@ -77,10 +77,11 @@ class Builder:
         for thread, rows in self._threads.items():
             table = np.array(rows, dtype=np.float64).reshape(-1, 6)
             table = table[np.lexsort((-table[:, 1], table[:, 0]))]
-            given = table[:, 5]
-            depths = given if given.size and given[0] >= 0 else _nested(table[:, 0].tolist(), table[:, 1].tolist())
-            table[:, 5] = np.asarray(depths) + len(lanes)
-            lanes += [Lane(*thread[:2], depth, thread.kind) for depth in range(int(np.max(depths)) + 1)]
+            if table[0, 5] < 0:
+                table[:, 5] = _nested(table[:, 0].tolist(), table[:, 1].tolist())
+            deepest = int(table[:, 5].max())
+            table[:, 5] += len(lanes)
+            lanes += [Lane(*thread[:2], depth, thread.kind) for depth in range(deepest + 1)]
             parts.append(table)
         table = np.concatenate(parts) if parts else np.zeros((0, 6))
         if len(lanes) > MAX_LANES:

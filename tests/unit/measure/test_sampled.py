@@ -56,6 +56,7 @@ def test_the_flame_graph_is_that_of_the_samples(
     ends = trace.start_us + trace.duration_us
     same = trace.lane[1:] == trace.lane[:-1]
     assert (ends[:-1][same] <= trace.start_us[1:][same]).all(), "spans of a lane do not overlap"
+    assert set(trace.lane.tolist()) == set(range(len(trace.lanes))), "no lane is empty"
     folded = summed_up(tracks, 5).folded
     assert sum(folded.values()) == pytest.approx(10 * sum(wanted.values()))
 
@@ -79,6 +80,16 @@ def test_samples_stand_beside_the_batch_that_they_were_taken_in() -> None:
     assert spans["forward (m.py:1)"]["ts"] - spans["batch"]["ts"] == pytest.approx(200, abs=64)
     assert spans["forward (m.py:1)"]["tid"] == spans["python"]["tid"] != spans["batch"]["tid"]
     assert spans["forward (m.py:1)"]["pid"] == spans["batch"]["pid"] != spans["in worker"]["pid"]
+
+
+def test_every_thread_of_many_has_its_lanes() -> None:
+    processes = ["gateway", *(f"worker {number}" for number in range(8))]
+    threads = [(process, f"samples {number}") for process in processes for number in range(1, 10)]
+    trace = system_trace(record({}), [track(*thread, [(0, 9, FRAMES[:2])]) for thread in threads])
+    assert [(lane.process, lane.thread, lane.depth) for lane in trace.lanes] == [
+        (*thread, depth) for thread in threads for depth in range(3)
+    ]
+    assert "truncated" not in trace.meta or not trace.meta["truncated"]
 
 
 def test_nothing_sampled_is_an_empty_trace() -> None:
