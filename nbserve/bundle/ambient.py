@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import decimal
 import importlib
+import logging
 import os
 import re
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +41,17 @@ _USUAL_RECURSION = (1000, 3000)
 _SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|ACCESS_KEY", re.IGNORECASE)
 
 
-def snapshot(packages: set[str], texts: Iterable[str], *, filtered: bool = False) -> tuple[dict[str, Any], list[str]]:
+def snapshot(
+    packages: set[str], texts: Iterable[str], *, filtered: bool = False, loggers: Collection[str] = ()
+) -> tuple[dict[str, Any], list[str]]:
     """(arguments for `ambient`, warnings). packages: what the handler imports, others' settings do not concern it.
 
     texts: the captured code. An environment variable goes along where the notebook set it and the code names it, and
-    it does not look like a secret. filtered: the notebook made warnings errors.
+    it does not look like a secret; a logger's level where the code names it, or it is one of `loggers`, or the root.
+    filtered: the notebook made warnings errors.
     """
     found: dict[str, Any] = {}
+    text = "\n".join(texts)
     if "torch" in packages:
         found |= _torch()
     if packages & {"numpy", "pandas", "sklearn", "scipy"}:
@@ -57,9 +62,11 @@ def snapshot(packages: set[str], texts: Iterable[str], *, filtered: bool = False
         found |= _decimal()
     if filtered and (filters := _warning_filters()):
         found["warning_filters"] = filters
+    if "logging" in packages:
+        found |= _logging(text, loggers)
     if sys.getrecursionlimit() not in _USUAL_RECURSION:
         found["recursion_limit"] = sys.getrecursionlimit()
-    environ, notes = _environ("\n".join(texts))
+    environ, notes = _environ(text)
     return found | environ, notes
 
 
@@ -74,10 +81,18 @@ def ambient(
     decimal_context: dict[str, Any] | None = None,
     warning_filters: list[tuple[str, str, str, str]] | None = None,
     recursion_limit: int | None = None,
+    logging_levels: dict[str, int] | None = None,
+    logging_disabled: int = 0,
+    logging_format: tuple[str | None, str | None] | None = None,
     environ: dict[str, str] | None = None,
 ) -> None:
     """Set what the notebook had set. Called by handler.py."""
     os.environ.update(environ or {})
+    for name, level in (logging_levels or {}).items():
+        logging.getLogger(name).setLevel(level)
+    logging.disable(logging_disabled)
+    if logging_format is not None:  # where this process logs in a way of its own, that stays
+        logging.basicConfig(format=logging_format[0] or logging.BASIC_FORMAT, datefmt=logging_format[1])
     for action, message, category, module in reversed(warning_filters or []):
         owner, _, name = category.partition(":")
         kind = getattr(importlib.import_module(owner), name)
@@ -154,6 +169,24 @@ def _decimal() -> dict[str, Any]:
     names = ("prec", "rounding", "Emin", "Emax", "capitals", "clamp")
     changed = {name: getattr(context, name) for name in names if getattr(context, name) != getattr(usual, name)}
     return {"decimal_context": changed} if changed else {}
+
+
+def _logging(text: str, held: Collection[str]) -> dict[str, Any]:
+    """Levels that were set, "" for the root logger; a logger counts with those that it inherits its level from."""
+    quoted = re.compile(r"""["']([\w.-]+)["']""")
+    root = logging.getLogger()
+    loggers = {name: each for name, each in root.manager.loggerDict.items() if isinstance(each, logging.Logger)}
+    named = {*held, *quoted.findall(text.replace('"__main__"', ""))}
+    wanted = {".".join(name.split(".")[:count]) for name in named for count in range(1, name.count(".") + 2)}
+    levels = {name: loggers[name].level for name in sorted(wanted & loggers.keys()) if loggers[name].level}
+    if root.level != logging.WARNING:
+        levels[""] = root.level
+    found: dict[str, Any] = {"logging_levels": levels} if levels else {}
+    for handler in root.handlers:
+        if type(handler) is logging.StreamHandler and handler.stream in (sys.stderr, sys.stdout):
+            formatter = handler.formatter
+            found["logging_format"] = (formatter._fmt, formatter.datefmt) if formatter is not None else (None, None)
+    return found | ({"logging_disabled": root.manager.disable} if root.manager.disable else {})
 
 
 def _warning_filters() -> list[tuple[str, str, str, str]]:

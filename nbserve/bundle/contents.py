@@ -5,11 +5,14 @@ torch and numpy are looked at only where they are loaded: an object cannot be th
 
 from __future__ import annotations
 
+import contextvars
 import ctypes
 import hashlib
 import math
 import sys
+import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 from nbserve.bundle import exported, pretrained
@@ -90,6 +93,22 @@ def describe(obj: Any, name: str, *, by_address: bool = False) -> Look | None:
             return Look(name, parts=[(".data", obj.data.copy()), (".mask", mask), (".fill_value", obj.fill_value)])
         if isinstance(obj, (numpy.generic, numpy.dtype)):
             return Look(repr(obj)[:80], digest(repr(obj).encode()))
+    regex = sys.modules.get("regex")
+    if regex is not None and isinstance(obj, regex.Pattern):  # how it was compiled depends on what was before it
+        lists = sorted((key, sorted(map(repr, words))) for key, words in obj.named_lists.items())
+        return Look(name, digest(repr((obj.pattern, obj.flags, lists)).encode(errors="surrogatepass")))
+    return _of_process(obj, name)
+
+
+def _of_process(obj: Any, name: str) -> Look | None:
+    """What workers make anew (`anew.py`): how it was made, not the threads and contexts that it has by now."""
+    if isinstance(obj, ThreadPoolExecutor):
+        parts = [(".initializer", getattr(obj, "_initializer", None)), (".initargs", getattr(obj, "_initargs", ()))]
+        return Look(f"{name} of {obj._max_workers}", parts=parts)
+    if isinstance(obj, threading.local):
+        return Look(name, parts=[(f".{key}", value) for key, value in vars(obj).items()])
+    if isinstance(obj, contextvars.ContextVar):
+        return Look(f"{name} {obj.name}")
     return None
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from nbserve.bundle import forms, pretrained
+from nbserve.bundle import anew, forms, pretrained
 from nbserve.bundle.sharing import is_stretch, read_array, read_tensor
 from nbserve.bundle.structure import bare_module, is_module, may_call
 from nbserve.errors import BundleError
@@ -67,7 +67,8 @@ class Decoder:
             return _READ_ATOMS[kind](self, doc)
         slot = len(self._here)
         self._here.append(None)
-        made_any = forms.READERS[kind](self, doc) if kind in forms.READERS else _READERS[kind](self, doc, slot)
+        form = forms.READERS.get(kind) or anew.READERS.get(kind)
+        made_any = form(self, doc) if form is not None else _READERS[kind](self, doc, slot)
         self._here[slot] = made_any
         return made_any
 

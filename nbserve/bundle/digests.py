@@ -6,6 +6,7 @@ bundle before, so that nothing is written again, and the workers of both version
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import mmap
 import os
@@ -33,8 +34,8 @@ __all__ = [
 SHARED_BYTES = 1024 * 1024
 """Files from this size on are linked, and remembered once they were read; smaller ones are not worth it."""
 
-_PIECE_BYTES = 4 * 1024 * 1024
-"""Compared at once: what numpy makes of it stays in the cache."""
+_memcmp = ctypes.CDLL(None).memcmp
+_memcmp.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 
 
 def digest_of(chunks: Iterable[bytes | memoryview]) -> str:
@@ -90,6 +91,7 @@ class Digests:
 def same_bytes(path: Path, chunks: Iterable[bytes | memoryview]) -> bool:
     """Does the file hold just these bytes? False where there is none. Some five times as fast as a digest.
 
+    By memcmp(3), which Python has for whole `bytes` only: half the time of a comparison by numpy.
     Raises OSError for a file that cannot be read.
     """
     import numpy
@@ -99,22 +101,24 @@ def same_bytes(path: Path, chunks: Iterable[bytes | memoryview]) -> bool:
             file = stack.enter_context(path.open("rb"))
         except FileNotFoundError:
             return False
+        size = os.fstat(file.fileno()).st_size
         held: bytes | mmap.mmap = b""
-        if os.fstat(file.fileno()).st_size:
+        if size:
             held = stack.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         at = 0
         for chunk in chunks:
-            given = memoryview(chunk).cast("B")
-            for start in range(0, len(given), _PIECE_BYTES):
-                piece = given[start : start + _PIECE_BYTES]
-                count = min(len(piece), len(held) - at)
-                there = numpy.frombuffer(held, numpy.uint8, count, at) if count else b""
-                same = count == len(piece) and numpy.array_equal(there, numpy.frombuffer(piece, numpy.uint8))
-                del there  # or the file could not be closed
-                if not same:
-                    return False
-                at += count
-        return at == len(held)
+            count = memoryview(chunk).nbytes
+            if count > size - at:
+                return False
+            if not count:
+                continue
+            given, there = numpy.frombuffer(chunk, numpy.uint8), numpy.frombuffer(held, numpy.uint8, count, at)
+            same = not _memcmp(there.ctypes.data, given.ctypes.data, count)
+            del there  # or the file could not be closed
+            if not same:
+                return False
+            at += count
+        return at == size
 
 
 def twins(root: Path, wanted: Collection[str]) -> dict[str, Path]:

@@ -16,7 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
-from nbserve.bundle import forms, pretrained
+from nbserve.bundle import anew, forms, pretrained
 from nbserve.bundle.forms import Unencodable
 from nbserve.bundle.sharing import Held
 from nbserve.bundle.structure import bare_module, global_path, home, is_module, kind_of, may_call, reduced
@@ -61,6 +61,8 @@ class Encoder:
         self._open: set[int] = set()
         self._count = 0
         self._arrays: list[Held] = []
+        self.anew: list[str] = []
+        """Paths of what each worker makes anew."""
         self._copied = 0
         """Inside objects of pandas, which copies on write: what shares memory there is apart to whoever changes it."""
 
@@ -116,7 +118,11 @@ class Encoder:
 
     def _form(self, obj: Any, path: str) -> dict[str, Any] | None:
         self._open.add(id(obj))
-        found = forms.write(obj, path, self)
+        found = anew.write(obj, path, self)
+        if found is not None:
+            self.anew.append(path)
+        else:
+            found = forms.write(obj, path, self)
         self._open.discard(id(obj))
         return found
 

@@ -89,6 +89,10 @@ def write(obj: Any, path: str, writer: Writer) -> Node | None:
         return {"$": "zone", "v": obj.key}
     if type(obj) is struct.Struct:
         return {"$": "struct", "v": obj.format}
+    regex = sys.modules.get("regex")
+    if regex is not None and isinstance(obj, regex.Pattern):
+        parts = [writer.part(each, path) for each in (regex, obj.pattern, obj.named_lists)]
+        return {"$": "regex", "v": parts, "flags": obj.flags}
     if isinstance(obj, _WEAK):
         reason = f"it is a {type(obj).__name__}, which does not keep what it refers to"
         raise Unencodable(obj, path, reason, refuse=True, mend="refer to the object itself, or keep it in a plain dict")
@@ -265,8 +269,14 @@ def _read_objects(reader: Reader, doc: Node) -> Any:
     return made.reshape(doc["shape"])
 
 
+def _read_regex(reader: Reader, doc: Node) -> Any:
+    regex, pattern, lists = [reader.part(part) for part in doc["v"]]
+    return regex.compile(pattern, doc["flags"], **lists)
+
+
 READERS: dict[str, Callable[[Any, Node], Any]] = {
     "proxy": lambda reader, doc: types.MappingProxyType(reader.part(doc["v"])),
+    "regex": _read_regex,
     "struct": lambda reader, doc: struct.Struct(doc["v"]),
     "zone": lambda reader, doc: zoneinfo.ZoneInfo(doc["v"]),
     "quantized": _read_quantized,

@@ -13,6 +13,7 @@ The tree is JSON. What JSON has stands for itself; all else is an object with th
     object                                                                             class, args, state
     call                                                                               one of CALLS and its arguments
     sparse quantized subclass script exported parametrized generator objects proxy struct zone         see `forms.py`
+    lock rlock local, thread pool, simple queue, context variable                      made anew, see `anew.py`
     pretrained                                                                         a save_pretrained folder
     ref                                                                                something met before
 
@@ -97,6 +98,7 @@ CALLS = {
 Reviewed against every estimator of scikit-learn 1.9 that can be fitted to plain numbers, and the indexes, arrays and
 scalars of pandas 3.1.
 """
+_OF_LOOPS = ("asyncio.locks", "asyncio.queues")
 _CALL_MODULES = ("ipaddress:", "pandas._libs.tslibs.offsets:", "sklearn._loss._loss:")
 """Modules that hold nothing but such classes."""
 
@@ -149,10 +151,13 @@ def reduced(obj: Any) -> Any:
     """What pickle would ask it for: how it is made, and its state. Raises what it raises.
 
     Arrays of pandas come without what they have worked out and kept (`_cache`): a value is the same after it was read.
+    Locks and queues of asyncio come without the loop that they were used in: a worker has its own.
     """
     registered = copyreg.dispatch_table.get(type(obj))
     parts = registered(obj) if registered is not None else obj.__reduce_ex__(4)
     state = parts[2] if isinstance(parts, tuple) and len(parts) > 2 else None
+    if type(obj).__module__ in _OF_LOOPS and type(state) is dict and "_loop" in state:
+        return *parts[:2], {key: value for key, value in state.items() if key != "_loop"}, *parts[3:]
     if kind_of(obj).startswith("pandas.") and isinstance(state, tuple) and state and type(state[-1]) is dict:
         kept = {key: value for key, value in state[-1].items() if key != "_cache"}
         return *parts[:2], (*state[:-1], kept) if kept else state[:-1], *parts[3:]

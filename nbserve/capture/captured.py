@@ -217,7 +217,7 @@ def _collect(walker: Walker, name: str, handler: HandlerRecord, target: Any) -> 
     packages = walker.imports.roots
     texts = [node.text for node in nodes] + [data.decode(errors="replace") for data in walker.imports.files.values()]
     filtered = walker.cells.mention("warnings") and walker.cells.mention("error")
-    surroundings, notes = snapshot(packages, texts, filtered=filtered)
+    surroundings, notes = snapshot(packages, texts, filtered=filtered, loggers=walker.saver.loggers())
     walker.warnings += notes
     source, spans = walker.graph.render(
         handler.name, accessor=accessor, future=walker.sources.future, ambient=surroundings

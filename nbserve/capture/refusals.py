@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import socket
 import sqlite3
-import threading
 import types
 from typing import Any
 
@@ -26,16 +25,7 @@ class NoSource(Exception):
         self.obj = obj
 
 
-_LOCKS: tuple[type, ...] = (
-    type(threading.Lock()),
-    type(threading.RLock()),
-    threading.Condition,
-    threading.Event,
-    threading.Semaphore,
-)
 _MENDS: list[tuple[tuple[type, ...], str]] = [
-    (_LOCKS, "make it in `initialize`: each worker is a process and needs its own"),
-    ((threading.Thread,), "start it in `initialize`: each worker is a process and needs its own"),
     ((io.IOBase,), "open the file in `initialize`, or read what you need into a variable first"),
     (
         (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import types
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -52,6 +53,10 @@ class Saver:
     def holds(self, obj: Any) -> bool:
         """Is this very object part of a value already?"""
         return id(obj) in self._shared.slots
+
+    def loggers(self) -> set[str]:
+        """Names of the loggers in all values."""
+        return {obj.name for obj in self._shared.keep if isinstance(obj, logging.Logger)}
 
     def save(self, name: str, obj: Any, chain: Chain, where: Callable[[str], str]) -> Saved:
         """Decide how a value is written. where: name -> cell. Raises CaptureError naming chain, cell and mend."""
@@ -114,7 +119,7 @@ class Saver:
             if hasattr(item, "parameters"):
                 size += sum(each.nbytes for each in item.parameters())
         self.records[name] = ValueRecord("structure", kind_of(obj), files)
-        note = kind_of(obj)
+        note = kind_of(obj) + _made_anew(encoder.anew)
         return Saved(size or len(text), set(encoder.used), set(encoder.globals), note=note)
 
     def _pickle(self, name: str, obj: Any, chain: Chain, why: Unencodable, where: Callable[[str], str]) -> Saved:
@@ -148,6 +153,12 @@ class Saver:
 
 def _text(doc: Any) -> bytes:
     return json.dumps(doc, indent=1 if len(str(doc)) < 100_000 else None).encode() + b"\n"
+
+
+def _made_anew(paths: list[str]) -> str:
+    """What of a value is of one process: "; made anew in each worker: .lock, .pool"."""
+    inside = ", ".join(dict.fromkeys(filter(None, paths)))
+    return f"; made anew in each worker{f': {inside}' if inside else ''}" if paths else ""
 
 
 def _what(obj: Any) -> str:

@@ -84,6 +84,8 @@ def _without(node: ast.stmt, own: str) -> Iterator[tuple[str, str]]:
         yield ast.unparse(node.targets[0]), ""
     elif isinstance(node, ast.If):
         yield "indented " + ast.unparse(node)[:40], ""
+    elif own.startswith("ambient("):
+        yield "ambient", ""
     else:
         yield own.strip()[:60], ""
 
@@ -109,7 +111,9 @@ def _applied(mutant: Mutant, copy: Path) -> bool:
         (copy / "handler.py").write_text(mutant["handler"], "utf-8")
         return True
     record = json.loads((copy / "manifest.json").read_text())["values"][mutant["value"]]
-    changed = [_stale_file(copy / file) for file in record["files"] if (copy / file).is_file()]
+    listed = [copy / file for file in record["files"]]
+    inside = [path for folder in listed for path in sorted(folder.rglob("*.safetensors"))]
+    changed = [_stale_file(path) for path in [*filter(Path.is_file, listed), *inside]]
     if any(changed):
         return True
     tree = copy / record["files"][0]

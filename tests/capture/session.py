@@ -6,9 +6,12 @@ Nothing is replaced but the last step: where the extension would start a gateway
 from __future__ import annotations
 
 import base64
+import gc
 import json
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -114,6 +117,8 @@ def _in_child(call: Callable[[], Any]) -> Any:
     if (pid := os.fork()) == 0:
         try:
             os.close(read)
+            signal.alarm(60)  # not inherited: a handler that waits for ever is to be told, not waited for
+            _restart_pools()
             try:
                 found = call()
             except BaseException:
@@ -125,11 +130,23 @@ def _in_child(call: Callable[[], Any]) -> Any:
     os.close(write)
     with os.fdopen(read) as pipe:
         text = pipe.read()
-    os.waitpid(pid, 0)
+    _, status = os.waitpid(pid, 0)
+    if not text:
+        raise RuntimeError(
+            f"the handler cannot be asked in the notebook: it ended with {os.waitstatus_to_exitcode(status)}"
+        )
     found = json.loads(text)
     if isinstance(found, dict):
         raise RuntimeError(f"the handler cannot be asked in the notebook: {found['crash']}")
     return found
+
+
+def _restart_pools() -> None:
+    """Threads do not live on in a fork: pools believe that they have some, and would wait for them."""
+    for pool in gc.get_objects():
+        if isinstance(pool, ThreadPoolExecutor):
+            pool._threads.clear()  # type: ignore[attr-defined]
+            pool._idle_semaphore = threading.Semaphore(0)  # type: ignore[attr-defined]
 
 
 def ask(handler: Any, inputs: list[str], namespace: dict[str, Any]) -> list[dict[str, Any]]:

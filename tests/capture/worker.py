@@ -6,6 +6,7 @@ import base64
 import inspect
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType, FrameType
@@ -32,6 +33,7 @@ def serve(bundle: str, questions: list[list[str]], trace: bool = True, compare: 
     session = Session(load, lambda _stage: None)
     if trace:
         sys.settrace(lines.trace)
+        threading.settrace(lines.trace)  # of threads that are started from now on
     try:
         seed_everything(0)
         started = session.load()
@@ -39,6 +41,7 @@ def serve(bundle: str, questions: list[list[str]], trace: bool = True, compare: 
         found = answers(session.pipeline, started, items)
     finally:
         sys.settrace(None)
+        threading.settrace(None)  # type: ignore[arg-type]
     return {"answers": found, "unreached": lines.missed() if trace else {}}
 
 

@@ -324,7 +324,9 @@ def test_a_sample_that_the_handler_cannot_answer_fails_in_the_notebook(kernel: K
 
 
 def test_what_cannot_be_shipped_names_the_chain(kernel: Kernel) -> None:
-    kernel.ok("import threading\nlock = threading.Lock()\ndef guarded(x):\n    with lock:\n        return x")
+    kernel.ok(
+        "import threading\nlock = threading.Lock()\ndef guarded(x):\n    with lock:\n        return x\nlock.acquire()"
+    )
     ran = kernel.run("%%serve_handler locked\ndef predict(batch):\n    return [guarded(one) for one in batch]\n")
     assert (ran.status, ran.ename) == ("error", "CaptureError")
     assert "lock" in ran.traceback

@@ -2,6 +2,7 @@
 # about: a logger with a level, an environment variable, chdir and sys.path edits, get_ipython in a helper, a print to stderr
 # input: "a"
 # input: "b"
+# insensitive: log
 # %%
 import logging, os, sys
 log = logging.getLogger("mine")

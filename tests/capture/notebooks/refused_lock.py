@@ -1,5 +1,5 @@
 # style: values
-# about: a lock in a cache object that a helper uses
+# about: a lock that a cell acquired and never released
 # expect: refused: predict -> lookup -> cache -> .lock
 # %%
 import threading
@@ -15,6 +15,8 @@ def lookup(key):
     with cache.lock:
         return cache.items.setdefault(key, len(cache.items))
 # %%
-%%serve_handler locked --sample "a"
+cache.lock.acquire()
+# %%
+%%serve_handler locked
 def predict(batch):
     return [lookup(key) for key in batch]

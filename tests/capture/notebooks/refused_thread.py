@@ -1,14 +1,29 @@
 # style: values
-# about: a pool of threads and a queue made in the notebook
-# expect: refused: predict -> pool
+# about: a thread of the notebook takes from a queue: workers would wait for it for ever
+# expect: refused: a thread of the notebook waits for it
 # %%
-from concurrent.futures import ThreadPoolExecutor
+import queue
+import threading
 
-pool = ThreadPoolExecutor(2)
+tasks = queue.Queue()
+done = {}
+
+def consume():
+    while True:
+        key, event = tasks.get()
+        done[key] = key * 2
+        event.set()
+
+threading.Thread(target=consume, daemon=True).start()
 # %%
-def work(x):
-    return x + 1
+def ask(key):
+    event = threading.Event()
+    tasks.put((key, event))
+    event.wait(5)
+    return done[key]
+
+ask(1)
 # %%
-%%serve_handler pooled --sample 1
+%%serve_handler consumed --sample 1
 def predict(batch):
-    return list(pool.map(work, batch))
+    return [ask(x) for x in batch]

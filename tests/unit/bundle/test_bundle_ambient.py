@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
 import numpy as np
 import pytest
 
-from nbserve.bundle.ambient import snapshot
+from nbserve.bundle.ambient import ambient, snapshot
 
 
 def test_what_is_as_it_starts_is_left_out() -> None:
@@ -36,3 +37,22 @@ def test_other_libraries_settings_do_not_concern_a_handler() -> None:
     with np.printoptions(precision=3):
         assert snapshot({"json"}, []) == ({}, [])
         assert snapshot({"numpy"}, [])[0] == {"numpy_print": {"precision": 3}}
+
+
+def test_levels_of_loggers_that_the_code_names_or_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    levels = {"shop": 10, "shop.cart": 0, "shop.cart.items": 40, "held": 20, "other": 10}
+    loggers = {name: logging.getLogger(f"nbserve.tests.{name}") for name in levels}
+    for name, level in levels.items():
+        monkeypatch.setattr(loggers[name], "level", level)
+    code = ["log = logging.getLogger('nbserve.tests.shop.cart.items')"]
+    assert snapshot({"json"}, code)[0] == {}
+    monkeypatch.setattr(logging.getLogger(), "level", logging.INFO)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [logging.StreamHandler()])
+    found, _ = snapshot({"logging"}, code, loggers={"nbserve.tests.held"})
+    expected = {"": 20, "nbserve.tests.held": 20, "nbserve.tests.shop": 10, "nbserve.tests.shop.cart.items": 40}
+    assert found == {"logging_levels": expected, "logging_format": (None, None)}
+    for logger in [*loggers.values(), logging.getLogger()]:
+        logger.setLevel(0)
+    ambient(**found)
+    assert {name: logger.level for name, logger in loggers.items()} == levels | {"other": 0}
+    assert logging.getLogger().level == logging.INFO

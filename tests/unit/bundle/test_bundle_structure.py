@@ -262,10 +262,10 @@ def generator() -> Iterator[int]:
 @pytest.mark.parametrize(
     ("value", "path", "reason"),
     [
-        ({"a": [threading.Lock()]}, "['a'][0]", "lock"),
+        ({"a": [threading.Thread()]}, "['a'][0]", "Thread"),
         ([generator()], "[0]", "generator"),
         ({"f": lambda: 1}, "['f']", "without a name"),
-        (Point(threading.Lock()), ".x", "lock"),  # type: ignore[arg-type]
+        (Point(threading.Thread()), ".x", "Thread"),  # type: ignore[arg-type]
         ([iter([1])], "[0]", "a call"),
     ],
 )

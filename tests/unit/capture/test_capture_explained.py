@@ -207,6 +207,6 @@ def test_what_has_changed_since(notebook: Any, cell: str, changed: list[str]) ->
 def test_a_snapshot_that_can_no_longer_be_captured_says_so(notebook: Any) -> None:
     notebook.run(*CELLS)
     _, live = served(notebook, "predict")
-    notebook.run("import threading\nK = threading.Lock()")
+    notebook.run("import threading\nK = threading.Lock()\nK.acquire()")
     (line,) = live.changes()
     assert "it can no longer be captured: K cannot be shipped" in line

@@ -178,14 +178,15 @@ def test_a_function_without_source_is_pickled_with_a_warning(notebook: Any) -> N
 
 
 REFUSED = {
-    "lock": ("import threading\nLOCK = threading.Lock()", "LOCK", "initialize"),
+    "lock": ("import threading\nLOCK = threading.Lock()\nLOCK.acquire()", "LOCK", "release it"),
+    "thread": ("import threading\nLOCK = threading.Thread(target=print)", "LOCK", "start it in `initialize`"),
     "file": ("LOCK = open('/dev/null')", "LOCK", "open the file in `initialize`"),
     "generator": ("LOCK = (i for i in range(3))", "LOCK", "list"),
     "socket": ("import socket\nLOCK = socket.socket()", "LOCK", "connect"),
     "inside": (
-        "import threading\nclass S:\n    pass\nLOCK = S()\nLOCK.inner = [threading.Lock()]",
+        "import threading\nclass S:\n    pass\nLOCK = S()\nLOCK.inner = [threading.Lock()]\nLOCK.inner[0].acquire()",
         "[0]",
-        "initialize",
+        "release it",
     ),
 }
 
