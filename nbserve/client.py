@@ -331,7 +331,9 @@ class Client:
             import httpx
 
             limits = httpx.Limits(max_connections=_MAX_CONNECTIONS, max_keepalive_connections=64)
-            self._http_client = httpx.Client(trust_env=False, limits=limits)
+            # Certificates are read only where they are asked for: that takes 0.05 s, and a gateway is local as a rule.
+            is_tls = any(url.startswith("https:") for url in (self.url, self.management_url))
+            self._http_client = httpx.Client(trust_env=False, limits=limits, verify=is_tls)
             weakref.finalize(self, self._http_client.close)
         return self._http_client
 

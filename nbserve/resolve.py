@@ -77,11 +77,16 @@ class Gateway:
 
 
 class Gateways:
-    """All gateways of this machine that answer."""
+    """All gateways of this machine that answer. beside: but for the one with this client."""
+
+    def __init__(self, beside: Client | None = None) -> None:
+        self._beside = beside
 
     def __iter__(self) -> Iterator[Gateway]:
         """In the order of their start."""
         for record in discovery.records():
+            if self._beside is not None and record.token == self._beside.token:
+                continue
             client = Client.of(record)
             with suppress(GatewayError):  # it may end between the file and the question
                 yield Gateway(record, client, client.status())

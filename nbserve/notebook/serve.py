@@ -260,8 +260,8 @@ def _is_settled(client: Client, model: ModelStatus) -> bool:
 
 def _stop_elsewhere(client: Client, name: str) -> None:
     """One notebook, one name, one endpoint: after a change of --detach, the one of the other gateway goes."""
-    for gateway in Gateways():
-        if gateway.is_own and gateway.client.token != client.token and gateway.serves(name, ""):
+    for gateway in Gateways(beside=client):
+        if gateway.is_own and gateway.serves(name, ""):
             stop_endpoint(Served(gateway.client, name))
 
 

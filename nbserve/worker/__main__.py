@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from nbserve.process_name import name_process
 
@@ -77,6 +77,17 @@ def _end_children() -> None:
         os.killpg(0, signal.SIGTERM)
 
 
+def _leave() -> NoReturn:
+    """End as the interpreter does, threads waited for and exit hooks run, but without taking every object apart: in a
+    forked worker that copies the pages that it shares, and takes 0.3 s of a core beside the version that serves now."""
+    threading._shutdown()  # type: ignore[attr-defined]  # joins what is no daemon, as the interpreter's end does
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+        with contextlib.suppress(Exception):
+            stream.flush()  # type: ignore[union-attr]
+    os._exit(0)
+
+
 def main(argv: list[str]) -> None:
     """Run until the data stream ends or Jupyter shuts the kernel down."""
     name_process("nbserve-worker")
@@ -97,6 +108,7 @@ def main(argv: list[str]) -> None:
     loop = WorkerLoop.from_environment(app, last_words)
     IOLoop.current().add_callback(loop.start)  # the loop that app.start() is about to run
     app.start()
+    _leave()
 
 
 if __name__ == "__main__":

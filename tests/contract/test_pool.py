@@ -304,6 +304,46 @@ def test_scale_up_and_down(echo: Path, runtime: Path) -> None:
     asyncio.run(main())
 
 
+LEAVES = """
+    import atexit, tempfile, threading, weakref
+    class H:
+        def initialize(self, context):
+            atexit.register(self.note, "hook")
+            self.folder = tempfile.TemporaryDirectory()
+            self.leaving = threading.Event()
+            threading.Thread(target=self.last_work).start()
+            atexit.register(self.leaving.set)  # too late: the thread must be gone by then
+        def note(self, text):
+            with open(NOTES, "a") as notes:
+                print(text, file=notes)
+        def last_work(self):
+            while threading.main_thread().is_alive():
+                self.leaving.wait(0.01)
+            self.note(f"thread {self.leaving.is_set()}")
+        def inference(self, batch):
+            return [self.folder.name for _ in batch]
+"""
+
+
+@either_start
+def test_a_worker_that_leaves_does_what_it_has_to(make_bundle: Any, runtime: Path, tmp_path: Path, start: str) -> None:
+    """Threads are waited for, exit hooks run, its temporary folders go; what it has no need of is not taken apart."""
+    notes = tmp_path / "notes"
+
+    async def main() -> None:
+        async with running(make_bundle(LEAVES.replace("NOTES", repr(str(notes)))), runtime, start=start) as (
+            pool,
+            heard,
+        ):
+            send(pool.workers[0], 1, "x")
+            _, [folder] = await heard.next("answered")
+            assert Path(folder).exists()
+        assert notes.read_text().splitlines() == ["thread False", "hook"]
+        assert not Path(folder).exists()
+
+    asyncio.run(main())
+
+
 def failing(make_bundle: Any, runtime: Path, body: str, **config: Any) -> LoadError:
     source = f"""
         import os, signal, sys, time
