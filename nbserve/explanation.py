@@ -197,7 +197,7 @@ def of_variable(found: Explanation, name: str, live: Live | None) -> Explanation
     if entry is None:
         skipped = next((one for one in found.skipped if one.name == name), None)
         place = f" ({skipped.where})" if skipped is not None and skipped.where else ""
-        why = f"{place}: {skipped.why}" if skipped is not None else ": nothing that is served refers to it"
+        why = f"{place}: {skipped.why}" if skipped is not None else ": nothing that is served uses it"
         raise UsageError(f"{name} was not captured{why}", hint=f"captured are: {', '.join(sorted(by_name))}")
     source, where = _source(Path(found.bundle) / "handler.py", name), "handler.py"
     if entry.how in ("value", "pickle (live only)"):

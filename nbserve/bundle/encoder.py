@@ -37,6 +37,8 @@ class Shared:
         """(device, address) of a tensor's memory -> the value whose weights file holds it, and its WeightsPlan."""
         self.arrays: list[Held] = []
         """Arrays, and tensors on the CPU: those that turn out to share memory are laid out together."""
+        self.copied: list[Held] = []
+        """Arrays inside objects of pandas, which are stored apart."""
 
 
 class Encoder:
@@ -61,6 +63,7 @@ class Encoder:
         self._open: set[int] = set()
         self._count = 0
         self._arrays: list[Held] = []
+        self._copies: list[Held] = []
         self.anew: list[str] = []
         """Paths of what each worker makes anew."""
         self._copied = 0
@@ -75,6 +78,7 @@ class Encoder:
         self._shared.slots.update(self._slots)
         self._shared.plans.update(self._plans)
         self._shared.arrays += self._arrays
+        self._shared.copied += self._copies
         self._shared.keep += self._keep  # ids stay theirs while these live
         return doc
 
@@ -269,8 +273,7 @@ class Encoder:
             file = f"data/{self.name}.npy" if not path else f"data/{self.name}.{len(self.arrays)}.npy"
             self.arrays[file] = numpy.asarray(obj)
             node = {"$": "array", "file": file}
-        if not self._copied:
-            self._arrays.append(Held(self.name, obj, node))
+        (self._copies if self._copied else self._arrays).append(Held(self.name, obj, node))
         return node
 
     def _pretrained(self, obj: Any, path: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from nbserve.bundle import forms
 from nbserve.bundle.contents import Extent, overlapping, tensor_extent
 
-__all__ = ["Held", "Stretch", "is_stretch", "lay_out", "read_array", "read_tensor"]
+__all__ = ["Held", "Stretch", "is_stretch", "lay_out", "read_array", "read_tensor", "taken_apart"]
 
 _ALIGN_BYTES = 64
 
@@ -70,6 +70,19 @@ def lay_out(found: Sequence[Held]) -> list[Stretch]:
     groups = sorted([int(index) for index, _ in group] for group in overlapping(extents))
     shared = [group for group in ([found[index] for index in group] for group in groups) if not _is_of_one(group)]
     return [_stretch(group, number) for number, group in enumerate(shared)]
+
+
+def taken_apart(found: Sequence[Held], copied: Sequence[Held]) -> list[tuple[str, str]]:
+    """(value of an array that can be written to, value of pandas over the same memory): two in workers, one here."""
+    every = [held for held in found if held.is_tensor or held.array.flags.writeable] + list(copied)
+    extents = [(str(index), extent) for index, held in enumerate(every) if (extent := held.extent) is not None]
+    first = len(every) - len(copied)
+    pairs = set()
+    for group in overlapping(extents):
+        places = [int(index) for index, _ in group]
+        ours, theirs = [at for at in places if at < first], [at for at in places if at >= first]
+        pairs |= {(every[one].value, every[other].value) for one in ours for other in theirs}
+    return sorted(pairs)
 
 
 def _is_of_one(group: list[Held]) -> bool:

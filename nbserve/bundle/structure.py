@@ -90,7 +90,11 @@ CALLS = {
     "sklearn.tree._tree:Tree",
     "torch:Size",
     "uuid:UUID",
+    "builtins:enumerate",
+    "builtins:iter",
     "builtins:range",
+    "itertools:count",
+    "itertools:cycle",
     "builtins:slice",
 }
 """Reductions that are calls of these: no side effects worth the name. Everything else that calls is refused.
@@ -158,6 +162,9 @@ def reduced(obj: Any) -> Any:
     state = parts[2] if isinstance(parts, tuple) and len(parts) > 2 else None
     if type(obj).__module__ in _OF_LOOPS and type(state) is dict and "_loop" in state:
         return *parts[:2], {key: value for key, value in state.items() if key != "_loop"}, *parts[3:]
+    if kind_of(obj).startswith("pandas.") and type(state) is dict and "_metadata" in state:
+        # A list of the class, which all tables have in common: none has it from another.
+        return *parts[:2], state | {"_metadata": list(state["_metadata"])}, *parts[3:]
     if kind_of(obj).startswith("pandas.") and isinstance(state, tuple) and state and type(state[-1]) is dict:
         kept = {key: value for key, value in state[-1].items() if key != "_cache"}
         return *parts[:2], (*state[:-1], kept) if kept else state[:-1], *parts[3:]

@@ -89,7 +89,8 @@ class Captured:
     def note_changes(self, draft: Draft) -> None:
         """Warn of values that are not what they were when they were captured: the sample run changed them."""
         self.warnings += [
-            f"{path} was changed in place by the sample run; workers start from what it was before"
+            f"{path} {'were' if path.endswith(' more') else 'was'} changed in place by the sample run; "
+            f"workers start from what it was before"
             for path in self.watch.changed(self.manifest.values, draft.changed())
         ]
 
@@ -235,6 +236,12 @@ def _collect(walker: Walker, name: str, handler: HandlerRecord, target: Any) -> 
     )
     files = [node for node in walker.graph.nodes.values() if node.how == "module file"]
     entries = [_entry(node, used, walker) for node in [*nodes, *files]]
+    walker.warnings += [
+        f"{table} has the memory of {array}, which it did not copy: in workers each has its own, and what is written "
+        f"into {array} does not show in {table}; make it with copy=True"
+        for array, table in walker.saver.taken_apart()
+        if {array, table} <= used.keys()
+    ]
     walker.warnings += _cautions(walker, nodes, values, source, spans)
     return Captured(
         name=name,

@@ -54,6 +54,10 @@ class Saver:
         """Is this very object part of a value already?"""
         return id(obj) in self._shared.slots
 
+    def taken_apart(self) -> list[tuple[str, str]]:
+        """Values that share memory here and will not in workers: an array, and what pandas has over it."""
+        return sharing.taken_apart(self._shared.arrays, self._shared.copied)
+
     def loggers(self) -> set[str]:
         """Names of the loggers in all values."""
         return {obj.name for obj in self._shared.keep if isinstance(obj, logging.Logger)}
@@ -119,7 +123,7 @@ class Saver:
             if hasattr(item, "parameters"):
                 size += sum(each.nbytes for each in item.parameters())
         self.records[name] = ValueRecord("structure", kind_of(obj), files)
-        note = kind_of(obj) + _made_anew(encoder.anew)
+        note = kind_of(obj) + _made_anew(kind_of(obj), encoder.anew)
         return Saved(size or len(text), set(encoder.used), set(encoder.globals), note=note)
 
     def _pickle(self, name: str, obj: Any, chain: Chain, why: Unencodable, where: Callable[[str], str]) -> Saved:
@@ -155,8 +159,10 @@ def _text(doc: Any) -> bytes:
     return json.dumps(doc, indent=1 if len(str(doc)) < 100_000 else None).encode() + b"\n"
 
 
-def _made_anew(paths: list[str]) -> str:
+def _made_anew(kind: str, paths: list[str]) -> str:
     """What of a value is of one process: "; made anew in each worker: .lock, .pool"."""
+    if paths and kind.startswith(("threading.", "queue.")):
+        return "; its lock is made anew in each worker"
     inside = ", ".join(dict.fromkeys(filter(None, paths)))
     return f"; made anew in each worker{f': {inside}' if inside else ''}" if paths else ""
 

@@ -30,12 +30,12 @@ def not_taken(
     """
     found = {name: SkippedRecord(name, f"{user} uses it, and nothing defines it") for name, user in undefined.items()}
     for name, where in unneeded.items():
-        found.setdefault(name, SkippedRecord(name, "nothing that is served refers to it", where))
+        found.setdefault(name, SkippedRecord(name, "nothing that is served uses it", where))
     for cell in cells:
         if cell.label in places:
             for name in cell.binds:
                 if name not in taken and name not in imported and not name.startswith("_"):
-                    why = "it is bound in the same cell, and nothing that is served refers to it"
+                    why = "bound in the same cell, but nothing that is served uses it"
                     found.setdefault(name, SkippedRecord(name, why, cell.label))
     for name, obj in objects.items():
         if name in taken:

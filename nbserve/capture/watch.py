@@ -19,12 +19,16 @@ _MOST = 50
 
 
 class Watch:
-    """held: globals of handler.py, by name. Of functions it is what they close over; classes and modules are none."""
+    """held: globals of handler.py, by name. Of functions it is what they close over, of the notebook's classes their
+    data; modules are none."""
 
     def __init__(self, held: Mapping[str, Any]) -> None:
         self._names = names_of(held)
         self._values = {
             key: obj for key, obj in held.items() if not isinstance(obj, (*NAMED, types.ModuleType)) or is_own(obj)
+        }
+        self._values |= {
+            key: obj for key, obj in held.items() if isinstance(obj, type) and obj.__module__ == "__main__"
         }
         self.fingerprint = fingerprint(self._values, self._names)
 

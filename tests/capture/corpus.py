@@ -36,14 +36,14 @@ STYLES = (
 LONG_STYLES = STYLES[:5]
 """Those found in the wild; at least 20 of their notebooks have 15 cells or more."""
 REFUSALS = {
-    "lock": "a lock is of one process",
+    "lock": "a lock that somebody in the notebook holds: a free one is made anew in each worker",
     "open file": "a place in a file is of one process",
     "generator": "a running generator cannot be copied",
     "connection": "a connection is of one process",
     "changed file": "the module's file is not what was imported",
     "no source": "code whose text nobody has",
     "optimizer": "an optimizer belongs to training, not to serving",
-    "thread": "a thread is of one process",
+    "thread": "a thread of the notebook, or what one waits for: a pool of threads is made anew",
     "weak reference": "it does not keep what it refers to",
     "program's module": "its code was made in the notebook's process: the program itself can be shipped",
     "cycle": "neither can be made before the other",

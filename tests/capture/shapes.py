@@ -52,14 +52,17 @@ SHAPES: dict[str, dict[str, str]] = {
         "compiled and DataParallel unwrapped": "wrapped_modules",
         "jit and exported programs": "scripted_module exported_program exported_programs",
         "Hugging Face: models, tokenizers, parts of pipelines": "tiny_bert finetune_tiny_bert"
-        " generation_with_tokenizer huggingface_pipeline",
+        " generation_with_tokenizer huggingface_pipeline finetune_chat_template finetune_token_tagger",
         "numpy: structured, masked, views, generators": "sparse_and_structured numpy_views numpy_generator",
         "pandas": "pandas_lookup kaggle_passengers mess_data_archaeology",
         "scikit-learn": "sklearn_pipeline sklearn_text sklearn_trees sklearn_own_transformer sklearn_functions"
         " column_transformer_frame",
-        "PIL": "image_values",
+        "PIL": "image_values draw_certificates",
         "plain data, datetime, Decimal, Path, regexes": "plain_data_zoo regex_tables collections_zoo",
         "files": "local_data_file working_directory",
+        "locks, queues, pools of threads, context variables": "locks_and_queues thread_pool_embeddings"
+        " async_gather_limits",
+        "iterators in mid-stream": "itertools_midstream numpy_generator",
         "optimizers (refused)": "refused_optimizer",
         "what is one object stays one": "shared_identity object_graph numpy_views",
         "values that the sample run changes": "sample_changes_values",
@@ -68,6 +71,7 @@ SHAPES: dict[str, dict[str, str]] = {
         "default dtype, grad mode, seeds": "default_dtype seeds_and_grad_mode",
         "cwd, sys.path, environment": "working_directory recursion_and_path environment_variables",
         "numpy and pandas options, warnings": "print_options warnings_as_errors",
+        "levels of loggers": "text_cleaning_pipeline",
     },
 }
 """Words -> names of notebooks."""

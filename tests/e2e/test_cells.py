@@ -381,7 +381,7 @@ def test_scale_explain_list_and_status(kernel: Kernel, doubler: str) -> None:
         assert "factor has changed since" in kernel.ok(asked).text
     kernel.ok("factor = 2")
     assert "changed since" not in kernel.ok("%nbserve status doubler").text
-    assert "nothing that is served refers to it" in kernel.run("%nbserve explain doubler nobody").traceback
+    assert "nothing that is served uses it" in kernel.run("%nbserve explain doubler nobody").traceback
     listed = kernel.ok("%nbserve list").text
     assert "doubler" in listed
     assert "test.ipynb" in listed

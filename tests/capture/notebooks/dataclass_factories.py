@@ -3,6 +3,8 @@
 # about: dataclass field factories that are lambdas and functions of cells, InitVar, ClassVar, kw_only, post-init, replace, ordering
 # input: 3
 # input: 0
+# undetected: OFFSET
+# insensitive: base
 # %%
 from dataclasses import dataclass, field, InitVar, replace, asdict, fields
 from typing import ClassVar

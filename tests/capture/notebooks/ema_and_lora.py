@@ -3,6 +3,7 @@
 # about: an averaged copy by torch.optim.swa_utils, low-rank wrappers around frozen layers that hold the original by reference
 # input: [1.0, 2.0, 3.0]
 # input: [0.0, -3.0, 1.0]
+# insensitive: base
 # %%
 import torch, copy, math
 from torch import nn

@@ -221,3 +221,14 @@ def test_what_the_notebook_is_using_is_refused(use: Callable[[], Any], reason: s
     assert caught.value.refuse
     assert caught.value.mend
     assert caught.value.path.startswith("['inside']")
+
+
+def test_patterns_of_regex_are_compiled_again(tmp_path: Path) -> None:
+    regex = pytest.importorskip("regex")
+    value = [regex.compile(r"\L<names>\d", regex.I, names=["ann", "bob"]), regex.compile(rb"\w+")]
+    again = round_trip(value, tmp_path)
+    assert again[0].fullmatch("BOB1")
+    assert not again[0].fullmatch("eve1")
+    assert again[1].pattern == rb"\w+"
+    assert same(value, again)
+    assert not same(value[0], regex.compile(r"\L<names>\d", regex.I, names=["ann", "eve"]))

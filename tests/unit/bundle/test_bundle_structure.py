@@ -266,7 +266,7 @@ def generator() -> Iterator[int]:
         ([generator()], "[0]", "generator"),
         ({"f": lambda: 1}, "['f']", "without a name"),
         (Point(threading.Thread()), ".x", "Thread"),  # type: ignore[arg-type]
-        ([iter([1])], "[0]", "a call"),
+        ([map(str, [1])], "[0]", "a call"),
     ],
 )
 def test_what_has_no_form_is_named_with_its_place(value: Any, path: str, reason: str) -> None:

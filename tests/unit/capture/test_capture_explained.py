@@ -63,7 +63,7 @@ def test_what_was_seen_and_not_taken_says_why(notebook: Any) -> None:
     skipped = {one.name: one for one in explained(notebook).skipped}
     assert skipped.keys() == {"math", "spare", "tried"}
     assert skipped["spare"].where == "In[3]"
-    assert "nothing that is served refers to it" in skipped["spare"].why
+    assert "nothing that is served uses it" in skipped["spare"].why
     skipped = {one.name: one for one in explained(notebook, "handler").skipped}
     assert skipped.keys() == {"looked_up.cache", "model.grad", "undefined_name"}
     assert "2 answers" in skipped["looked_up.cache"].why
@@ -80,9 +80,9 @@ def test_one_variable_its_chain_its_source_and_who_needs_it(notebook: Any) -> No
     assert "because of: predict -> helper -> K" in text
     assert "bound in In[2], line 1 (this one is served)" in text
     assert "    return x * K" in repr(explained(notebook, variable="helper"))
-    with pytest.raises(UsageError, match=r"spare was not captured \(In\[3\]\): it is bound in the same cell"):
+    with pytest.raises(UsageError, match=r"spare was not captured \(In\[3\]\): bound in the same cell, but nothing"):
         explained(notebook, variable="spare")
-    with pytest.raises(UsageError, match="never was not captured: nothing that is served refers to it"):
+    with pytest.raises(UsageError, match="never was not captured: nothing that is served uses it"):
         explained(notebook, variable="never")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from nbserve.bundle.rebuilt import check_rebuilt
+from nbserve.errors import ProofError
 
 SETUP = """
 import numpy as np, torch
@@ -102,3 +103,46 @@ def test_memory_that_cannot_be_kept_together_is_an_error(notebook: Any) -> None:
     bundle = notebook.bundle("predict")
     with pytest.raises(ProofError, match=r"raw: memory shared with a .* in the notebook, an object of its own"):
         check_rebuilt(bundle.path, vars(bundle.load().module))
+
+
+TABLE = "import pandas as pd\ntable = pd.DataFrame(a, columns=list('wxyz'), copy={copy})\n"
+USE = "def predict(batch):\n    a[0, 0] += 1\n    return [float(table.w.iloc[0]) for x in batch]"
+
+
+@pytest.mark.parametrize("copy", [False, True])
+def test_a_table_over_the_memory_of_an_array_is_told_of(copy: bool, notebook: Any) -> None:
+    pytest.importorskip("pandas")
+    notebook.run(SETUP, TABLE.format(copy=copy), USE)
+    told = [text for text in notebook.capture("predict").warnings if "has the memory of" in text]
+    assert [text.partition(" has")[0] for text in told] == ([] if copy else ["table"])
+    notebook.run("a.flags.writeable = False", USE.replace("a[0, 0] += 1", "a.sum()"))
+    assert not any("has the memory of" in text for text in notebook.capture("predict").warnings)
+
+
+def test_data_of_classes_is_compared_too(notebook: Any) -> None:
+    notebook.run(
+        "class Net:\n    rate = 2\n    seen = []\n"
+        "    def go(self, x):\n        self.seen.append(x)\n        return x * self.rate\n"
+        "Net.rate = 5\nNet.seen.append(1)\nNet.extra = {'a': (1, 2)}",
+        "def predict(batch):\n    return [Net().go(x) for x in batch]",
+    )
+    captured = notebook.capture("predict")
+    assert {"Net.rate", "Net.seen", "Net.extra", "Net.extra['a']"} <= captured.watch.fingerprint.entries.keys()
+    bundle = captured.write(notebook.root / "bundles")
+    assert check_rebuilt(bundle.path, vars(bundle.load().module)) > 4
+    handler = bundle.path / "handler.py"
+    text = handler.read_text()
+    assert "Net.rate = 5" in text
+    handler.write_text(text.replace("Net.rate = 5", "Net.rate = 6"))
+    with pytest.raises(ProofError, match=r"Net.rate: int 5 in the notebook, int 6 in the worker"):
+        check_rebuilt(bundle.path, vars(bundle.load().module))
+
+
+def test_what_a_class_has_is_watched(notebook: Any) -> None:
+    notebook.run(
+        "class Net:\n    seen = []\n",
+        "def predict(batch):\n    Net.seen.append(1)\n    return batch",
+    )
+    captured = notebook.capture("predict")
+    notebook.ns["Net"].seen.append(2)
+    assert captured.watch.changed({}, []) == ["Net.seen"]
