@@ -13,6 +13,7 @@ import json
 import os
 import pkgutil
 import shutil
+import signal
 import struct
 import traceback
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ __all__ = ["Mutant", "mutants", "survivors"]
 Mutant = dict[str, Any]
 """{"name": what was captured, "kind": "dropped" | "stale", "handler": new text or None, "value": its record's name}."""
 
+MUTANT_LIMIT_S = 30
 _KEEP = ("value = open_values", '"""', "from __future__", "from nbserve.bundle import open_values")
 
 
@@ -223,6 +225,7 @@ def _answers_alike(bundle: Path, expected: list[dict[str, Any]]) -> bool:
     if (pid := os.fork()) == 0:
         try:
             os.close(read)
+            signal.alarm(MUTANT_LIMIT_S)  # a stale lock is waited for without end: noticed, too
             half = expected[: len(expected) // 2]
             try:
                 served = serve(
