@@ -56,7 +56,7 @@ class CostModel:
         return [(round(size), seconds) for size, seconds in map(_middle, self._classes.values())]
 
     def observe(self, batch_size: int, seconds: float) -> None:
-        """Take in one batch, from its dispatch to its answer."""
+        """Take in one batch: for how long it kept its worker from the next one."""
         seen = self._classes.setdefault(_size_class(batch_size), deque(maxlen=KEPT_PER_CLASS))
         seen.append((batch_size, seconds))
         self._since_fit += 1

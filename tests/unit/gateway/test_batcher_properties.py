@@ -229,6 +229,40 @@ def test_what_was_sent_ahead_to_a_worker_that_dies_is_no_suspect() -> None:
     assert all(request.answer is not None for request in world.admitted)
 
 
+class Notes(Request):
+    """A request whose answer takes the gateway 3 ms of its time."""
+
+    def __init__(self, number: int, world: World, said: list[str]) -> None:
+        super().__init__(RequestItem("text/plain", str(number)), b"x", world.loop.now_s)
+        self._world, self._said = world, said
+
+    def answered(self, answer: Any) -> None:
+        self._said.append(f"answer {self.item.request_id}")
+        self._world.loop.now_s += 0.003
+
+
+@pytest.mark.parametrize("waiting", [4, 3])
+def test_a_full_batch_goes_before_the_answers_of_the_last_one_are_written(waiting: int) -> None:
+    """The worker computes meanwhile; what does wait for the gateway is part of what a batch takes."""
+    said: list[str] = []
+    world = World(Traffic(gaps=[1.0], config=ModelConfig(max_batch_size=4), cost=Cost(0.01, 0.0)))
+    (worker,), send = world.workers, world.workers[0].send
+
+    def noted(*args: Any) -> None:
+        said.append("batch")
+        send(*args)
+
+    with mock.patch.object(worker, "send", noted):
+        for number in range(1, 1 + waiting + 1):
+            assert world.batcher.submit(Notes(number, world, said)) is None
+            world.loop.run_for(0.001)  # the first goes at once, the others wait
+        world.loop.run_for(0.05)
+    first, second = said.index("batch", 1), said.index("answer 1")
+    assert (first < second) == (waiting == 4)
+    costs = [seconds for size, seconds in world.batcher.cost_model.points if size == waiting]
+    assert (min(costs) < 0.0101) == (waiting == 4)
+
+
 class OneBatch:
     """A worker that notes the first batch and ends the loop."""
 
