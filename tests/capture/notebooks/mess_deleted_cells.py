@@ -3,6 +3,7 @@
 # input: {"q": "mean", "of": "b"}
 # input: {"q": "rank", "of": "c"}
 # input: {"q": "other"}
+# unreached: _make_Report_2.<locals>.Report.line
 # insensitive: table, SCALE, row, weights
 # %%
 import numpy as np

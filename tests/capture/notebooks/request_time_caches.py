@@ -11,7 +11,7 @@ from collections import defaultdict, deque
 
 import numpy as np
 # %%
-LIMIT = 6
+LIMIT = 2
 WINDOW = 3
 clock = [0.0]
 def now():

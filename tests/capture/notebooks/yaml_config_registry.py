@@ -5,7 +5,7 @@
 # input: {"x": [0.0, 0.0, 0.0], "top": 2}
 # input: {"x": "no"}
 # insensitive: config, REGISTRY, model, Request
-# unreached: build, register, register.<locals>.add, relu_net, ModelConfig.positive
+# unreached: register, register.<locals>.add, relu_net, ModelConfig.positive, ModelConfig.positive.<locals>.<genexpr>
 # undetected: ModelConfig, field_validator
 # %%
 import copy
