@@ -26,7 +26,9 @@ def send(kind, meta, batch_id=0, bodies=()):
 
 
 def on_sigint(signum, frame):
+    global in_hand
     if in_hand and struct.unpack_from("<Q", page, 32)[0] == in_hand:
+        in_hand = 0  # once: a second signal may come while the answer is made
         raise KeyboardInterrupt
 
 

@@ -147,19 +147,19 @@ def test_who_waits_a_while_gets_nothing_or_a_whole_frame() -> None:
     frame = Frame(Kind.BATCH, bodies=[b"some", b"bodies"])
     raw = b"".join(bytes(part) for part in pack(frame))
     with ours, theirs:
-        reader = DataStream(theirs, patience_s=0.001)
-        assert reader.poll() is None
+        reader = DataStream(theirs)
+        assert reader.poll(1) is None
         ours.sendall(raw[:40])
         slow = threading.Timer(0.05, ours.sendall, [raw[40:]])  # longer than the patience: one that has begun is read
         slow.start()
-        found = reader.poll()
+        found = reader.poll(1)
         slow.join()
         assert found is not None
         assert plain(found) == plain(frame)
-        assert reader.poll() is None
+        assert reader.poll(1) is None
         ours.close()
         with pytest.raises(EndOfFile):
-            reader.poll()
+            reader.poll(1)
 
 
 def test_meta_of_another_type_is_garbage() -> None:
