@@ -115,6 +115,10 @@ class Connection:
             self._writer.transport.abort()
         self._reader = self._writer = None
 
+    async def open(self) -> None:
+        """Connect, if it is not connected. Raises OSError."""
+        await self._open()
+
     async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if self._reader is None or self._writer is None:
             self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
@@ -141,6 +145,13 @@ class Traffic:
         self._going = True
 
     # -- sources -----------------------------------------------------------------------------------------------------
+
+    async def connect(self, count: int) -> None:
+        """Open connections for those that come: many at once would keep this process busy, and be late for it."""
+        for _ in range(count):
+            connection = self._new_connection()
+            await connection.open()
+            self._free.append(connection)
 
     def clients(self, count: int, *, pause_s: float, heed_retry_after: bool = False) -> None:
         """Closed loop: so many keep-alive clients, each waiting for its answer, then `pause_s` on average.
@@ -185,7 +196,7 @@ class Traffic:
 
     async def _client(self, pause_s: float, heed_retry_after: bool) -> None:
         await asyncio.sleep(self._rng.random() * max(pause_s, 0.05))
-        connection = self._new_connection()
+        connection = self._free.pop() if self._free else self._new_connection()
         while self._going:
             record, payload = self._payload(time.monotonic(), self._do(), {})
             task = self._track(self._exchange(connection, record, payload))
