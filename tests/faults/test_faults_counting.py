@@ -15,7 +15,7 @@ from tests.faults import run as harness
 from tests.faults.handlers import Executions
 from tests.faults.result import COLUMNS, RowResult, Run, count, markdown_table
 from tests.faults.row import Row
-from tests.faults.rows.overload import SLO_S, Load, _refused_badly, ideal_answers
+from tests.faults.rows.overload import SLO_S, _refused_badly, ideal_answers
 from tests.faults.rows.swap import _last_old_answer
 from tests.faults.stage import Stage
 from tests.faults.table import ROWS
@@ -63,11 +63,11 @@ def test_old_answers_count_from_the_first_new_one() -> None:
 
 
 def test_refusals_must_come_at_once_and_say_when_to_come_back() -> None:
-    good, stream = record(status=503, answered_s=1.01, retry_after="1"), Load(1.5)
-    assert not _refused_badly([good] * 10, stream)
-    assert "no Retry-After" in _refused_badly([good, record(status=503, answered_s=1.01)], stream)[0]
-    assert "later than" in _refused_badly([good, record(status=503, retry_after="1")], stream)[0]
-    assert "waited longer" in _refused_badly([record(answered_s=9.0)], stream)[0]
+    good = record(status=503, answered_s=1.01, retry_after="1")
+    assert not _refused_badly([good] * 10)
+    assert "no Retry-After" in _refused_badly([good, record(status=503, answered_s=1.01)])[0]
+    assert "later than" in _refused_badly([good, record(status=503, retry_after="1")])[0]
+    assert "waited longer" in _refused_badly([record(answered_s=9.0)])[0]
 
 
 def test_what_a_server_without_overhead_would_have_answered() -> None:
