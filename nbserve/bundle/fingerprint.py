@@ -270,7 +270,7 @@ class _Walk:
             self._keep += [args, keywords]
             self.value(args, f"{path}.args", depth)
             self.value(keywords, f"{path}.keywords", depth)
-            for key, value in vars(obj).items():
+            for key, value in list(vars(obj).items()):
                 self.value(value, f"{path}.{key}", depth)
             return
         try:
@@ -318,7 +318,7 @@ def class_attributes(cls: type) -> Iterator[tuple[str, Any]]:
     """Data of a plain class; methods, and what metaclasses keep, are none."""
     if type(cls).__name__ not in ("type", "ABCMeta"):
         return
-    for key, value in vars(cls).items():
+    for key, value in list(vars(cls).items()):
         if not key.startswith(("__", "_abc_")) and not isinstance(value, NAMED) and not hasattr(value, "__get__"):
             yield key, value
 
