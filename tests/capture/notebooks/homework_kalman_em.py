@@ -6,7 +6,7 @@
 # input: {"point": [4.0, 4.2]}
 # insensitive: F, H, Qn, R, P0, mixture, em_rounds
 # unreached: em
-# undetected: em
+# undetected: em, _numpy_linalg
 # %%
 import numpy as np
 from scipy.special import logsumexp

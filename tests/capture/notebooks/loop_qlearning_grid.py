@@ -4,6 +4,7 @@
 # input: {"start": [3, 1], "steps": 2}
 # input: {"start": [2, 3]}
 # input: {"start": [9, 9]}
+# input: {"start": [3, 0]}
 # insensitive: Q, GRID, ARROWS, env
 # unreached: Grid.__init__
 # %%

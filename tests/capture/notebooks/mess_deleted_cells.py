@@ -3,6 +3,8 @@
 # input: {"q": "mean", "of": "b"}
 # input: {"q": "rank", "of": "c"}
 # input: {"q": "other"}
+# input: {"q": "rank", "of": "a"}
+# input: {"q": "mean", "of": "a"}
 # unreached: _make_Report_2.<locals>.Report.line
 # insensitive: table, SCALE, row, weights
 # %%

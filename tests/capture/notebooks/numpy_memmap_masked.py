@@ -2,6 +2,7 @@
 # about: a memmap over a file, structured records, masked arrays, a poly1d, a vectorize, datetime64, object arrays of arrays, a Generator in mid-stream
 # input: 1
 # input: 2
+# insensitive: rec, rng, vec
 # %%
 import numpy as np
 np.arange(6, dtype=np.float32).tofile("raw.bin")
@@ -21,4 +22,4 @@ vec = np.vectorize(lambda x, k=3: x * k)
 # %%
 %%serve_handler arrays --sample 1
 def predict(batch):
-    return [[mm.sum(0).tolist(), rec.f.tolist(), rec[1].s, masked.filled().tolist(), float(masked.mean()), float(poly(x)), int((days[1] - days[0]).astype(int)), [r.sum().item() for r in ragged], rng.random(), old.rand(), vec(x).item()] for x in batch]
+    return [[mm.sum(0).tolist(), rec.i.tolist(), rec.f.tolist(), rec[1].s, masked.filled().tolist(), float(masked.mean()), float(poly(x)), int((days[1] - days[0]).astype(int)), [r.sum().item() for r in ragged], rng.random(), old.rand(), vec(x).item()] for x in batch]

@@ -17,4 +17,4 @@ def total(x):
 # %%
 %%serve_handler outs --sample 1
 def predict(batch):
-    return [[total(x), len(files), files.s, Out[2]["k"], top is first] for x in batch]
+    return [[total(x), len(files), files.s, Out[2]["k"], Out[1], top is first] for x in batch]

@@ -2,6 +2,7 @@
 # about: categoricals with an order, a MultiIndex, tz-aware stamps, nullable and string dtypes, intervals, sparse columns, attrs
 # input: ["a", 1]
 # input: ["b", 2]
+# insensitive: spans
 # %%
 import pandas as pd, numpy as np
 idx = pd.MultiIndex.from_product([["a", "b"], [1, 2]], names=["k", "n"])

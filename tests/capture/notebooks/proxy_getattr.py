@@ -2,6 +2,7 @@
 # about: a proxy by __getattr__ and __setattr__ with __slots__, descriptors with __set_name__, __missing__, __class_getitem__
 # input: 2.0
 # input: -1.5
+# insensitive: watched
 # %%
 class Positive:
     def __set_name__(self, owner, name):
@@ -43,5 +44,5 @@ def predict(batch):
     out = []
     for x in batch:
         watched.level = x
-        out.append([watched.level, gauge.level, watched.limit, table["a"], table["b"], Defaults["x"], watched._target is gauge])
+        out.append([watched.level, gauge.level, watched.limit, table["a"], table["b"], Defaults["x"], watched._target is gauge, watched.calls])
     return out

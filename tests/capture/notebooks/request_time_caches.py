@@ -4,6 +4,7 @@
 # input: {"user": "bob", "n": 10}
 # input: {"user": "ann", "n": 300}
 # input: {"user": "ann", "n": 3}
+# input: {"user": "zoe", "n": 5}
 # insensitive: WINDOW, basis, history, LIMIT
 # %%
 import functools

@@ -3,6 +3,8 @@
 # about: a pipeline of a FunctionTransformer with a lambda, one with a cell's function, an own transformer with set_output, a ColumnTransformer
 # input: {"a": 1.0, "b": "x"}
 # input: {"a": -2.0, "b": "z"}
+# undetected: Clip._sklearn_auto_wrap_output_keys
+# insensitive: Clip_sklearn_auto_wrap_output_keys
 # %%
 import numpy as np, pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin

@@ -2,6 +2,7 @@
 # about: random.Random in mid-stream, compiled patterns with flags, Fractions, a string.Template, a Counter, ChainMap, deque with maxlen, heap, struct, textwrap, a Decimal context of one's own
 # input: "Ab1"
 # input: "zz9 zz"
+# input: "ab cd 3"
 # %%
 import random, re, string, struct, collections, decimal, fractions, textwrap, heapq, bisect, statistics
 dice = random.Random(5)
@@ -24,5 +25,5 @@ def predict(batch):
     out = []
     for x in batch:
         last.append(len(x))
-        out.append([dice.random(), [m["w"] for m in word.finditer(x)], page.substitute(name=x), layers["b"], list(last), pack.pack(3, 1.5).hex(), wrap.wrap(x * 2), str(ctx.divide(1, 3)), heap[0], normal.cdf(2), x.translate(table)])
+        out.append([dice.random(), [m["w"] for m in word.finditer(x)], page.substitute(name=x), layers["a"], layers["b"], list(last), pack.pack(3, 1.5).hex(), wrap.wrap(x * 2), str(ctx.divide(1, 3)), heap[0], normal.cdf(2), x.translate(table)])
     return out

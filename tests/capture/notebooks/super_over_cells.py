@@ -2,6 +2,7 @@
 # about: cooperative super() through mixins over cells, class methods that make instances, a base redefined after its children
 # input: [3, 4]
 # input: [1, -2]
+# undetected: Big.factor
 # %%
 class Shape:
     made = 0

@@ -2,6 +2,7 @@
 # about: tensors made from arrays and arrays of tensors, over the same memory, written to on either side
 # input: [0, 1.5]
 # input: [2, -4.0]
+# insensitive: layer
 # %%
 import numpy as np
 import torch

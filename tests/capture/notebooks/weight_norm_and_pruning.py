@@ -2,6 +2,7 @@
 # about: weight_norm of both kinds, spectral_norm, pruning with masks and hooks, a plain list of tensors on a module
 # input: [1.0, 2.0]
 # input: [0.0, -3.0]
+# undetected: _torch_nn_utils, _torch_nn_utils_parametrizations
 # %%
 import torch
 from torch import nn
