@@ -47,6 +47,9 @@ BEGIN_S = 30.0
 """How long py-spy may take to begin: it reads the symbols of all libraries first, which takes seconds with torch."""
 GRACE_S = 20.0
 """How long it may take to write its file once it is told to stop."""
+SETTLE_S = 2.5
+"""Left alone before anything counts: when py-spy first meets a process inside a library it reads its symbols, and the
+process stands still. Under traffic that was over after two seconds (docs/profiling.md)."""
 LOOK_EVERY_S = 0.05
 
 Part = Literal["framework", "python", "native", "idle"]
@@ -138,7 +141,7 @@ class Sampling:
         return self._folder / f"{pid}.log"
 
     def wait_begun(self) -> None:
-        """Until all take samples, or have ended."""
+        """Until all take samples and have settled, or have ended."""
         deadline_s = time.monotonic() + BEGIN_S
         waiting = dict(self._running)
         while waiting and time.monotonic() < deadline_s:
@@ -148,6 +151,8 @@ class Sampling:
                 for who, process in waiting.items()
                 if process.poll() is None and b"Sampling process" not in self._log(self._pids[who]).read_bytes()
             }
+        if any(process.poll() is None for process in self._running.values()):
+            time.sleep(SETTLE_S)
         self._began_s = time.monotonic()
 
     def wait(self, seconds: float) -> None:
