@@ -90,7 +90,8 @@ def ambient(
     os.environ.update(environ or {})
     for name, level in (logging_levels or {}).items():
         logging.getLogger(name).setLevel(level)
-    logging.disable(logging_disabled)
+    if logging_disabled:
+        logging.disable(logging_disabled)
     if logging_format is not None:  # where this process logs in a way of its own, that stays
         logging.basicConfig(format=logging_format[0] or logging.BASIC_FORMAT, datefmt=logging_format[1])
     for action, message, category, module in reversed(warning_filters or []):

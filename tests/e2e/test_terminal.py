@@ -26,8 +26,10 @@ class Ratio:
         return result
 """
 TIMEOUT_S = 30.0
-PROMPT = r"In \[\d+\]: $"
-DEBUGGER = r"ipdb> $"
+PROMPT = r"In \[\d+\]: "
+DEBUGGER = r"ipdb> "
+LOGGED = re.compile(r"^\[ratio #\d.*\n?", re.MULTILINE)
+"""What the worker prints comes when it comes, also after the prompt."""
 
 
 class Terminal:
@@ -47,7 +49,8 @@ class Terminal:
         """What is shown until the next prompt."""
         self._child.sendline(line)
         self._child.expect(prompt)
-        return re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", str(self._child.before)).replace("\r\n", "\n")
+        shown = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", str(self._child.before)).replace("\r\n", "\n")
+        return LOGGED.sub("", shown)
 
     def cell(self, text: str) -> str:
         """A cell of several lines; two empty ones end it."""

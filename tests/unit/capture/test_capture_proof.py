@@ -60,6 +60,24 @@ def test_files_that_the_handler_opens_are_told(notebook: Any) -> None:
     assert "opened labels.json (6 bytes), which is not part of the bundle" in warnings[0]
 
 
+def test_files_that_nbserve_opens_meanwhile_are_not_the_handlers(notebook: Any) -> None:
+    """A dashboard reads the manifest and the like of what is served, in a thread; here the handler waits for one."""
+    notebook.run(
+        "import threading, json, numpy\nfrom functools import partial\nfrom pathlib import Path\n"
+        "from nbserve.bundle.values import read_manifest\n"
+        "folder = Path('served')\nfolder.mkdir()\n(folder / 'manifest.json').write_text('{}')\n"
+        "numpy.save('mine.npy', numpy.ones(2))\n",
+        "def look():\n    try:\n        read_manifest(folder)\n    except Exception:\n        pass\n",
+        "load = partial(numpy.load, 'mine.npy')\n",
+        "class Waits:\n    def initialize(self, context):\n        self.first = load()\n"
+        "    def inference(self, batch):\n        reader = threading.Thread(target=look)\n        reader.start()\n"
+        "        reader.join()\n        return batch\n",
+    )
+    _, _, warnings = notebook.sample("Waits", 1)
+    assert [text for text in warnings if "manifest.json" in text] == []
+    assert len([text for text in warnings if "opened mine.npy" in text]) == 1
+
+
 def test_the_notebook_is_as_it_was(notebook: Any, tmp_path: Any) -> None:
     notebook.run(
         MODEL,
