@@ -20,7 +20,7 @@ import msgspec
 from nbserve.bundle import contents
 from nbserve.bundle.structure import reduced
 
-__all__ = ["NAMED", "Entry", "Fingerprint", "class_attributes", "differences", "fingerprint", "is_own", "names_of"]
+__all__ = ["NAMED", "Entry", "Fingerprint", "differences", "fingerprint", "is_own", "names_of"]
 
 FOLDED_ITEMS = 1000
 """Larger containers, and those of plain values, are one entry with one digest: paths end there."""
@@ -183,7 +183,7 @@ class _Walk:
         elif isinstance(obj, type):
             self._note(path, f"class {self.type_name(obj)}")
             if depth == 0:  # a global: what is said of it once need not be said wherever it is referred to
-                for key, value in class_attributes(obj):
+                for key, value in _class_attributes(obj):
                     self.value(value, f"{path}.{key}", depth + 1)
         else:
             name = self._names.get(id(obj)) or getattr(obj, "__name__", "")
@@ -314,7 +314,7 @@ def is_own(function: Any) -> bool:
     return isinstance(function, types.FunctionType) and (module == "__main__" or module.startswith(_HANDLER))
 
 
-def class_attributes(cls: type) -> Iterator[tuple[str, Any]]:
+def _class_attributes(cls: type) -> Iterator[tuple[str, Any]]:
     """Data of a plain class; methods, and what metaclasses keep, are none."""
     if type(cls).__name__ not in ("type", "ABCMeta"):
         return

@@ -25,10 +25,7 @@ class Watch:
     def __init__(self, held: Mapping[str, Any]) -> None:
         self._names = names_of(held)
         self._values = {
-            key: obj for key, obj in held.items() if not isinstance(obj, (*NAMED, types.ModuleType)) or is_own(obj)
-        }
-        self._values |= {
-            key: obj for key, obj in held.items() if isinstance(obj, type) and obj.__module__ == "__main__"
+            key: obj for key, obj in held.items() if not isinstance(obj, (*NAMED, types.ModuleType)) or _is_watched(obj)
         }
         self.fingerprint = fingerprint(self._values, self._names)
 
@@ -45,3 +42,8 @@ class Watch:
         return found + [
             name for name, record in records.items() if name not in paths and set(record.files) & set(files)
         ]
+
+
+def _is_watched(obj: Any) -> bool:
+    """Is it a function or class of the notebook? What has a name elsewhere is a library's."""
+    return is_own(obj) or (isinstance(obj, type) and obj.__module__ == "__main__")

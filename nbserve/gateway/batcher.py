@@ -342,9 +342,10 @@ class Batcher:
         if meta.extra:
             self.stats.isolation_s += float(meta.extra.get("isolation_s", 0.0))
             self._cap.note_trouble(meta.extra, now_s)
+        if sends_next:
+            return
         if self._items or self._retries:
-            if not sends_next:
-                self._wake()
+            self._wake()
         else:
             self._check_empty()
 

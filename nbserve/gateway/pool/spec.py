@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import zmq.asyncio
 
@@ -18,6 +20,8 @@ from nbserve.gateway.pool.standby import Standby
 from nbserve.wire.management import Event
 
 __all__ = ["WorkerSpec"]
+
+log = logging.getLogger("nbserve.pool")
 
 
 @dataclass
@@ -49,3 +53,14 @@ class WorkerSpec:
     def locate(self) -> obituary.Locate:
         """File and line of the bundle -> the user's cell and line."""
         return self.bundle.locate
+
+    def tell(self, **fields: Any) -> None:
+        """An event of this version."""
+        self.emit(Event(seq=0, at=0.0, model=self.name, version=self.version, **fields))
+
+    def notice(self, text: str, worker: int | None = None) -> None:
+        """Kept for status; told once, not by each worker."""
+        if text not in self.notices:
+            self.notices.append(text)
+            log.warning("%s: %s", self.name, text)
+            self.tell(kind="gateway", worker=worker, text=text)

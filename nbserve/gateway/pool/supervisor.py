@@ -217,15 +217,7 @@ class Pool:
             bundle = await asyncio.to_thread(lambda: self._spec.bundle)
             if self.state != "STARTING":
                 raise LoadError("the workers were stopped while they started")
-            self._spec.weights = self._weights.lease(bundle, self._note)
-
-    def _note(self, text: str) -> None:
-        """For status, log and events; once."""
-        spec = self._spec
-        if text not in spec.notices:
-            spec.notices.append(text)
-            log.warning("%s: %s", spec.name, text)
-            spec.emit(Event(seq=0, at=0.0, kind="gateway", model=spec.name, version=spec.version, text=text))
+            self._spec.weights = self._weights.lease(bundle, self._spec.notice)
 
     def _add(self, plans: Sequence[WorkerPlan]) -> list[Worker]:
         new = []
@@ -302,9 +294,9 @@ class Pool:
 
     async def _replace(self, old: Worker, why: str) -> None:
         """A fresh worker first, then the old one drains: capacity never falls below what was asked for."""
-        spec, text = self._spec, f"worker {old.id} is replaced: {why}"
-        log.info("%s %s", spec.name, text)
-        spec.emit(Event(seq=0, at=0.0, kind="gateway", model=spec.name, version=spec.version, worker=old.id, text=text))
+        text = f"worker {old.id} is replaced: {why}"
+        log.info("%s %s", self._spec.name, text)
+        self._spec.tell(kind="gateway", worker=old.id, text=text)
         new = Worker(self._next_worker_id, self._spec, old.plan, self)
         self._next_worker_id += 1
         self._others.add(new)
@@ -357,10 +349,7 @@ class Pool:
         if self.state in ("STOPPING", "STOPPED") or worker not in self.workers:
             return
         log.warning("%s worker %d: %s", self._spec.name, worker.id, info.message)
-        spec = self._spec
-        spec.emit(
-            Event(seq=0, at=0.0, kind="error", model=spec.name, version=spec.version, worker=worker.id, error=info)
-        )
+        self._spec.tell(kind="error", worker=worker.id, error=info)
         self._settle()
         if worker.id not in self._restarting:  # else it is being replaced or started already
             self._restarting[worker.id] = asyncio.get_running_loop().create_task(self._restart(worker, info))

@@ -33,7 +33,7 @@ from nbserve.gateway.pool.stream import FrameStream
 from nbserve.gateway.pool.worker_status import status_of
 from nbserve.wire.arena import LARGE_BYTES
 from nbserve.wire.frames import VERSION, Buffer, Flag, Frame, Kind, decode_meta, encode_meta, pack
-from nbserve.wire.management import Event, WorkerState, WorkerStatus
+from nbserve.wire.management import WorkerState, WorkerStatus
 from nbserve.wire.messages import AnswerMeta, DeviceMemory, Hello, Notice, Place, Ready, RequestItem
 from nbserve.wire.profile import Profile, Profiled
 from nbserve.wire.zygote import changes
@@ -273,7 +273,7 @@ class Worker:
         elif frame.kind is Kind.PROFILED:
             self._on_profiled(decode_meta(frame.meta, Profiled))
         elif frame.kind is Kind.NOTICE:
-            self._on_notice(decode_meta(frame.meta, Notice).text)
+            self._spec.notice(decode_meta(frame.meta, Notice).text, self.id)
         else:
             raise WireError(f"unexpected {frame.kind.name} frame from a worker")
 
@@ -281,12 +281,6 @@ class Worker:
         if self._kernel is None or self._kernel.arena is None:
             raise WireError(f"RELEASE of batch {batch_id} by a worker without an arena")
         self._kernel.arena.release(batch_id)
-
-    def _on_notice(self, text: str) -> None:
-        """Kept for status; said once, not by each worker."""
-        if text not in self._spec.notices:
-            self._spec.notices.append(text)
-            self._emit(kind="gateway", text=text)
 
     def _on_profiled(self, profiled: Profiled) -> None:
         if self._hear_profiled is None:
@@ -506,8 +500,7 @@ class Worker:
         self._emit(kind="state", state=self.state, error=self.error)
 
     def _emit(self, **fields: Any) -> None:
-        spec = self._spec
-        spec.emit(Event(seq=0, at=0.0, model=spec.name, version=spec.version, worker=self.id, **fields))
+        self._spec.tell(worker=self.id, **fields)
 
 
 _PROBE_ID = FIRST_LOAD_ID - 1
