@@ -1,8 +1,9 @@
-"""The queue of one model version: admits requests, sends batches to its workers, completes each request exactly once.
+"""The queue of one model version: admits requests, sends batches to its workers, sees that each request is completed.
 
-Acts on what gateway/policy decides. It is the pool's listener (gateway/pool/supervisor): workers come, go and answer
-here. Created by gateway/version, fed by gateway/inference. All on the gateway's loop, no locks. Time is the monotonic
-clock, not the loop's: uvloop's stands still within a turn and counts whole milliseconds.
+Acts on what gateway/policy decides; completes by gateway/completion. It is the pool's listener
+(gateway/pool/supervisor): workers come, go and answer here. Created by gateway/version, fed by gateway/inference.
+All on the gateway's loop, no locks. Time is the monotonic clock, not the loop's: uvloop's stands still within a turn
+and counts whole milliseconds.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Callable, Sequence
 from nbserve.config import ModelConfig
 from nbserve.errors import ErrorInfo, LoadError
 from nbserve.gateway.batch import Batch, Probe, all_late, timing_suffix, work_s
+from nbserve.gateway.completion import Completion
 from nbserve.gateway.cost import Cost, CostModel
 from nbserve.gateway.failures import Failures
 from nbserve.gateway.metrics import VersionStats
@@ -33,11 +35,11 @@ from nbserve.gateway.policy import (
     decide,
 )
 from nbserve.gateway.pool.supervisor import Worker
-from nbserve.gateway.request import Answered, Request, Where
+from nbserve.gateway.request import Request, Where
 from nbserve.gateway.rescue import BatchCap, Retries
 from nbserve.gateway.roster import Roster
 from nbserve.wire.frames import Buffer, Flag
-from nbserve.wire.messages import AnswerItem, AnswerMeta, RequestItem
+from nbserve.wire.messages import AnswerMeta, RequestItem
 
 __all__ = ["Batcher", "Probe", "QueueTotal"]
 
@@ -72,7 +74,6 @@ class Batcher:
         self.cost_model = cost_model or CostModel()
         self.stats = stats or VersionStats()
         self._loop = loop
-        self._failures = failures
         self._clock = clock
         self._queue: deque[Request] = deque()
         self._items = 0
@@ -88,6 +89,7 @@ class Batcher:
         self._cap = BatchCap(config)
         self._line = ReturnLine()
         self._retries = Retries(config.retries, self._cap)
+        self._completion = Completion(self.stats, self._retries, failures, clock)
         self._emptied: asyncio.Future[None] | None = None
 
     # -- requests ----------------------------------------------------------------------------------------------------
@@ -222,7 +224,9 @@ class Batcher:
         count = count_expired(waiting, self._items, self._clock(), self.cost_model.cost, self.config)
         for request in self._take(count):
             message = f"the deadline of {self.config.slo_ms:g} ms cannot be met any more"
-            self._fail(request, ErrorInfo(type="Unavailable", message=message, status=503), retry_after_s=1.0)
+            self._completion.fail(
+                request, ErrorInfo(type="Unavailable", message=message, status=503), retry_after_s=1.0
+            )
 
     def _take(self, count: int) -> list[Request]:
         """The oldest `count` requests, out of the queue; abandoned ones are passed over."""
@@ -270,7 +274,7 @@ class Batcher:
                 batch.future.set_exception(LoadError(info.message, info=info))
             return
         for request in self._retries.lost(batch.requests, info, self._clock()):
-            self._fail(request, info, batch=batch)
+            self._completion.fail(request, info, batch=batch)
 
     def _put_back(self, batch: Batch) -> None:
         """It never began: its requests are the first of the queue again, as if they had not been sent."""
@@ -325,7 +329,7 @@ class Batcher:
         clean = len(meta.items) == len(batch.requests)
         for answer, body in zip(meta.items, bodies, strict=False):
             clean = clean and answer.error is None
-            self._answer(batch, answer, body, suffix, now_s)
+            self._completion.answer(batch, answer, body, suffix, now_s)
         if meta.metrics:
             self.stats.handler.take(worker.id, meta.metrics)
         if not meta.last:
@@ -333,7 +337,7 @@ class Batcher:
         for request in batch.requests:
             if request.state != Where.DONE:
                 info = ErrorInfo(type="HandlerError", message="the worker gave no answer for this request")
-                self._fail(request, info, batch=batch)
+                self._completion.fail(request, info, batch=batch)
         size = len(batch.requests)
         self.stats.count_batch(size, timings, transport_s)
         if clean and not batch.flags:
@@ -398,7 +402,7 @@ class Batcher:
             self._forget(batch)
             if batch.future is None:
                 for request in batch.requests:
-                    self._fail(request, info)
+                    self._completion.fail(request, info)
             elif not batch.future.done():
                 batch.future.set_exception(LoadError(reason, info=info))
         if self._timer is not None:
@@ -414,63 +418,7 @@ class Batcher:
     def _fail_waiting(self, info: ErrorInfo) -> None:
         waiting = [*self._retries.clear(), *self._take(self._items)]
         for request in waiting:
-            self._fail(request, info, retry_after_s=1.0)
-
-    # -- completing --------------------------------------------------------------------------------------------------
-
-    def _answer(self, batch: Batch, answer: AnswerItem, body: Buffer, suffix: str, now_s: float) -> None:
-        if not 0 <= answer.item < len(batch.requests):
-            log.warning("batch %d has no item %d", batch.id, answer.item)
-            return
-        request = batch.requests[answer.item]
-        if request.state == Where.DONE:
-            return
-        if answer.kind == "more" or request.parts is not None:
-            request.parts = [*(request.parts or []), body]
-            if answer.kind == "more":
-                return
-            body = b"".join(request.parts)
-        error = answer.error
-        if error is None and (answer.kind == "error" or not 200 <= answer.status <= 599):
-            error = ErrorInfo(type="HandlerError", message=f"the worker answered with status {answer.status}")
-        wait_s = batch.sent_s - request.arrived_s
-        batch_wait_s = max(0.0, min(wait_s, batch.sent_s - batch.idle_since_s))
-        queue_s = wait_s - batch_wait_s
-        self.stats.time_answer(queue_s, batch_wait_s, now_s - request.arrived_s)
-        timing = f"queue;dur={queue_s * 1e3:.3f}, batch;dur={batch_wait_s * 1e3:.3f}{suffix}"
-        status, worker_id = answer.status, batch.worker.id
-        if error is not None:
-            status = error.status
-            self._note_failure(batch, request, error, lost=False)
-        self._complete(
-            request, Answered(status, answer.content_type, body, error, timing, batch_id=batch.id, worker_id=worker_id)
-        )
-
-    def _fail(
-        self, request: Request, info: ErrorInfo, *, batch: Batch | None = None, retry_after_s: float | None = None
-    ) -> None:
-        if request.state == Where.DONE:
-            return
-        wait_s = (batch.sent_s if batch else self._clock()) - request.arrived_s
-        timing = f"queue;dur={wait_s * 1e3:.3f}"
-        batch_id, worker_id = (batch.id, batch.worker.id) if batch else (None, None)
-        if batch is not None:
-            self._note_failure(batch, request, info, lost=True)
-        self._complete(request, Answered(info.status, "", b"", info, timing, retry_after_s, batch_id, worker_id))
-
-    def _note_failure(self, batch: Batch, request: Request, error: ErrorInfo, *, lost: bool) -> None:
-        if self._failures is not None:
-            self._failures.take(request, batch.requests, batch.id, batch.worker.id, error, lost=lost)
-
-    def _complete(self, request: Request, answered: Answered) -> None:
-        request.state = Where.DONE
-        request.body = b""
-        self._retries.completed(request)
-        self.stats.count_request(answered.status)
-        try:
-            request.answered(answered)
-        except Exception:  # one client's connection must not stop the others' answers
-            log.exception("request %s could not be answered", request.item.request_id)
+            self._completion.fail(request, info, retry_after_s=1.0)
 
     def _answer_probe(self, batch: Batch, meta: AnswerMeta, bodies: Sequence[Buffer]) -> None:
         if meta.last:
