@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -49,14 +50,34 @@ class NotebookGateway:
         self.kernel_id = kernel_id
         self._process: GatewayProcess | None = None
         self._detached: Client | None = None
+        self._starter = ThreadPoolExecutor(1, thread_name_prefix="nbserve-gateway")
+        self._starting: Future[GatewayProcess] | None = None
+
+    def begin(self) -> None:
+        """Start the one of this kernel in the background where it does not run: `client` waits for less, or not at all.
+
+        The detached one is not begun: a cell that fails would leave it behind.
+        """
+        if self._starting is None and self.running() is None:
+            self._starting = self._starter.submit(self._start, 0)
 
     def client(self, *, detach: bool = False) -> Client:
         """The client of the running gateway; starts one where there is none. Raises GatewayError."""
         if detach:
             return self._detached_client()
+        self._finish_starting()
         if self._process is not None and self._process.is_running():
             return self._process.client
         return self._start(port=0).client
+
+    def _finish_starting(self) -> None:
+        """Wait for the one that was begun. Raises GatewayError where it did not come to be."""
+        if self._starting is not None:
+            try:
+                self._starting.result()
+            finally:
+                if self._starting.done():  # after Ctrl-C it goes on, and the next cell finds it
+                    self._starting = None
 
     def running(self, *, detach: bool = False) -> Client | None:
         """The client of the gateway that runs; none is started for it."""
@@ -75,6 +96,8 @@ class NotebookGateway:
 
     def move(self, port: int) -> Client:
         """Start anew on this port (the remembered one from now on). Raises UsageError while models are served."""
+        with contextlib.suppress(GatewayError):
+            self._finish_starting()
         if self._process is not None and self._process.is_running():
             served = sorted({model.name for model in self._process.client.models()})
             if served:
@@ -87,6 +110,8 @@ class NotebookGateway:
 
     def close(self) -> None:
         """End the attached gateway, and wait for it; a detached one goes on."""
+        with contextlib.suppress(GatewayError):
+            self._finish_starting()
         if self._process is None:
             return
         self._process.terminate()

@@ -76,6 +76,8 @@ class Serving:
         """
         check_name(asked.name)
         board = Board(self._ip, asked.name)
+        if not asked.detach:
+            self.gateway.begin()  # it takes as long to start as the handler to be captured
         try:
             bundle = self._bundle(asked, board)
             self.sources[asked.name] = _name_of(asked.target, self._ip.user_ns), asked.target

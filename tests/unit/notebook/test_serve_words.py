@@ -24,8 +24,10 @@ def ip() -> Iterator[Any]:
     """IPython without a kernel, with the magics."""
     shell = InteractiveShell(colors="nocolor")
     extension_of(shell)
+    gateway = shell._nbserve_gateway
     yield shell
     unload(shell)
+    gateway.close()
     shell.history_manager.end_session()
 
 
@@ -34,7 +36,9 @@ def gateway_that(command: str) -> NotebookGateway:
     process = subprocess.Popen([sys.executable, "-c", command])
     process.wait()
     gateway = NotebookGateway("a.ipynb")
-    stand_in = SimpleNamespace(wait=lambda timeout_s: process.returncode, is_running=lambda: False, log=Path("g.log"))
+    stand_in = SimpleNamespace(
+        wait=lambda timeout_s: process.returncode, is_running=lambda: False, terminate=lambda: None, log=Path("g.log")
+    )
     gateway._process = stand_in  # type: ignore[assignment]
     return gateway
 
