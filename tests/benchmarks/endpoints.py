@@ -11,7 +11,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,26 +20,29 @@ import psutil
 
 from nbserve.client import Client
 from nbserve.discovery import records
+from nbserve.errors import RequestError
 from nbserve.wire.management import ModelStatus
 from tests.benchmarks.scenarios import Scenario
-from tests.kernels import notebook
+from tests.kernels import Notebook, notebook
 
 __all__ = ["FirstAnswer", "Served", "check", "commit", "first_answer", "machine", "serve", "tree_cpu_s", "versions"]
 
 START_TIMEOUT_S = 120.0
+ASK_EVERY_S = 0.01
 
 
 @dataclass(frozen=True)
 class FirstAnswer:
     """Seconds from the first cell to the first answer over HTTP, in a kernel that has just started.
 
-    rerun_s: the cell is edited and run again, until it has ended and the new version has answered a request.
+    rerun_s, rerun_cell_s: the cell is edited and run again, until the new version has answered, and until it has ended.
     """
 
     load_ext_s: float
     serve_s: float
     answer_s: float
     rerun_s: float
+    rerun_cell_s: float
     stages_s: dict[str, float]
 
     @property
@@ -68,12 +72,25 @@ def first_answer(scenario: Scenario, folder: Path) -> FirstAnswer:
         bundle = folder / scenario.name
         if not bundle.exists():
             shutil.copytree(model.bundle, bundle)
-        rerun_s = _timed(lambda: (cells.run(edited(scenario)), client.predict(scenario.name, scenario.bodies[0])))
-        if client.model(scenario.name).version == model.version:
-            raise RuntimeError(f"{scenario.name}: its cell was run again, and its version is still {model.version}")
+        rerun_s, rerun_cell_s = _rerun(scenario, cells, client, str(int(model.version) + 1))
         client.close()
         cells.run(f"%nbserve stop {scenario.name}")
-    return FirstAnswer(load_ext_s, serve_s, answer_s, rerun_s, model.stages_s)
+    return FirstAnswer(load_ext_s, serve_s, answer_s, rerun_s, rerun_cell_s, model.stages_s)
+
+
+def _rerun(scenario: Scenario, cells: Notebook, client: Client, version: str) -> tuple[float, float]:
+    """Seconds until this version, of the edited cell, has answered, and until the cell has ended."""
+    with ThreadPoolExecutor(1) as pool:
+        began = time.perf_counter()
+        cell = pool.submit(_timed, lambda: cells.run(edited(scenario)))
+        while True:
+            ended = cell.done()
+            with suppress(RequestError):
+                client.predict(scenario.name, scenario.bodies[0], version=version)
+                return time.perf_counter() - began, cell.result()
+            if ended:
+                raise RuntimeError(f"{scenario.name}: its cell was run again, and there is no version {version}")
+            time.sleep(ASK_EVERY_S)
 
 
 def edited(scenario: Scenario) -> str:

@@ -84,7 +84,14 @@ def test_compare_dims_what_lies_within_the_spread() -> None:
 
 def test_markdown_has_a_line_for_each_row() -> None:
     key = {"scenario": "noop", "connections": 1, "batching": "on"}
-    answer = {"load_ext_s": 0.1, "serve_s": 1.0, "answer_s": 0.002, "total_s": 1.102, "rerun_s": 0.4}
+    answer = {
+        "load_ext_s": 0.1,
+        "serve_s": 1.0,
+        "answer_s": 0.002,
+        "total_s": 1.102,
+        "rerun_s": 0.4,
+        "rerun_cell_s": 0.5,
+    }
     result = {
         "machine": "a machine",
         "commit": "abc",
@@ -93,7 +100,7 @@ def test_markdown_has_a_line_for_each_row() -> None:
         "load": [key | report.summarize([run(1234)])],
     }
     text = report.markdown(result)
-    assert "| noop | 0.100 | 1.000 | 0.002 | 1.102 | 0% | 0.400 |" in text
+    assert "| noop | 0.100 | 1.000 | 0.002 | 1.102 | 0% | 0.400 | 0.500 |" in text
     assert "| noop | 1 | on | 1,234 | 0% | 1 | 2 | 0.5 | 4 | 0 |" in text
 
 
