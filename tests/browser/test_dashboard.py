@@ -357,6 +357,7 @@ def test_profile_shows_the_timeline_right_there(browser: Browser, server: Jupyte
         assert profiled is not None, title
         assert int(profiled[2]) > 10
         rows = panel.get_by_role("table", name="Operators").locator("tbody tr")
+        expect(rows.nth(2)).to_be_visible()  # `all` does not wait for it
         assert {"batch", "preprocess", "inference"} <= {row.locator("th, td").first.inner_text() for row in rows.all()}
         panel.get_by_role("tab", name="Flame graph").click()
         expect(panel.get_by_role("application", name="Flame graph")).to_be_visible()
