@@ -64,7 +64,7 @@ def save(obj: Any, folder: Path) -> None:
     if tokenizer.exists():
         content = json.loads(tokenizer.read_text("utf-8"))
         content["truncation"] = content["padding"] = None  # every call sets both anew
-        tokenizer.write_text(json.dumps(content, ensure_ascii=False), "utf-8")
+        tokenizer.write_text(json.dumps(content, ensure_ascii=False), "utf-8")  # indented, Python would write it: slow
 
 
 def load(cls: Any, folder: Path, node: dict[str, Any], buffers: dict[str, Any], attributes: dict[str, Any]) -> Any:

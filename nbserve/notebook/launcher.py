@@ -58,7 +58,7 @@ class NotebookGateway:
 
         The detached one is not begun: a cell that fails would leave it behind.
         """
-        if self._starting is None and self.running() is None:
+        if (self._starting is None or self._starting.done()) and self.running() is None:
             self._starting = self._starter.submit(self._start, 0)
 
     def client(self, *, detach: bool = False) -> Client:

@@ -27,6 +27,18 @@ COLUMNS = {
 }
 
 
+CELL_TITLES = (
+    "load_ext",
+    "serve_handler",
+    "first answer",
+    "total",
+    "spread",
+    "edited: first answer",
+    "edited: cell",
+)
+"""Of `first_answer_cells`."""
+
+
 def summarize(runs: Sequence[Mapping[str, float]]) -> Row:
     """The median of each figure over the runs; `spread` is (max - min) / median of requests/s; errors are added up."""
     row: Row = {key: median(run[key] for run in runs) for key in runs[0]}
@@ -63,15 +75,7 @@ def first_answers_table(answers: Mapping[str, Sequence[Mapping[str, Any]]]) -> T
     """Seconds from the first cell to the first answer, and for the cell edited and run again; medians."""
     table = Table(title="first cell to first answer, seconds", title_justify="left")
     table.add_column("scenario")
-    for title in (
-        "load_ext",
-        "serve_handler",
-        "first answer",
-        "total",
-        "spread",
-        "edited: first answer",
-        "edited: cell",
-    ):
+    for title in CELL_TITLES:
         table.add_column(title, justify="right")
     for name, runs in answers.items():
         table.add_row(name, *first_answer_cells(runs))
@@ -79,7 +83,7 @@ def first_answers_table(answers: Mapping[str, Sequence[Mapping[str, Any]]]) -> T
 
 
 def first_answer_cells(runs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """load_ext, serve, answer, total, spread of the total, of the edited cell: first answer, its end."""
+    """Medians in seconds, as in CELL_TITLES; the spread is that of the total."""
     totals = [run["total_s"] for run in runs]
     keys = ("load_ext_s", "serve_s", "answer_s", "total_s", "rerun_s", "rerun_cell_s")
     *first, rerun, cell = (f"{median(run[key] for run in runs):.3f}" for key in keys)
@@ -90,18 +94,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     """The same tables for an issue or a page."""
     lines = [f"{result['machine']}  ", f"commit {result['commit'] or 'none'}, {result['settings']}", ""]
     if result["first_answer"]:
-        lines += _header(
-            [
-                "scenario",
-                "load_ext s",
-                "serve_handler s",
-                "first answer s",
-                "total s",
-                "spread",
-                "edited: first answer s",
-                "edited: cell s",
-            ]
-        )
+        lines += _header(["scenario, seconds", *CELL_TITLES])
         lines += [_line([name, *first_answer_cells(runs)]) for name, runs in result["first_answer"].items()]
         lines.append("")
     if result["load"]:

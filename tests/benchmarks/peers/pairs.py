@@ -25,15 +25,16 @@ from tests.benchmarks.scenarios import NOOP
 
 CONNECTIONS = (64, 16, 4)
 SECONDS = 2.0
-SETUPS = (Setup("nbserve", "noop"), Setup("mosec", "noop", wait_ms=2))
-"""mosec's wait: the one that `make peers` mostly finds to be the cheapest."""
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--pairs", type=int, default=12, help="of runs at each number of connections (12)")
-    pairs: int = parser.parse_args().pairs
+    parser.add_argument("--wait-ms", type=float, default=5.0, help="of mosec (5: cheapest in the last `make peers`)")
+    options = parser.parse_args()
+    pairs: int = options.pairs
+    setups = Setup("nbserve", "noop"), Setup("mosec", "noop", wait_ms=options.wait_ms)
     console = Console(width=None if os.isatty(1) else 120)
     console.print(machine("clients and servers share them"), f"commit {commit(ROOT)}", sep="\n")
     table = Table(title=f"no-op, CPU s / 1000, medians of {pairs} pairs of {SECONDS:g} s", title_justify="left")
@@ -43,7 +44,7 @@ def main() -> None:
         folder = Path(temporary)
         own_folders(folder)
         first_answer(NOOP, folder / "bundles")
-        servers = [stack.enter_context(running(setup, NOOP.bodies[0], folder)) for setup in SETUPS]
+        servers = [stack.enter_context(running(setup, NOOP.bodies[0], folder)) for setup in setups]
         for server in servers:
             closed(server, NOOP.bodies, 16, 1.0)
         for connections in CONNECTIONS:
@@ -51,6 +52,8 @@ def main() -> None:
             for number in range(pairs):
                 for each in (0, 1) if number % 2 else (1, 0):
                     figures = closed(servers[each], NOOP.bodies, connections, SECONDS)
+                    if figures["errors"]:
+                        raise RuntimeError(f"{setups[each].server}: {figures['errors']:g} requests failed")
                     cpu[each].append(figures["cpu_s_per_1000"])
             ratios = sorted(ours / theirs for ours, theirs in zip(*cpu, strict=True))
             shown = [*map(median, cpu), median(ratios), ratios[0], ratios[-1]]

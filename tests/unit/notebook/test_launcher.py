@@ -65,3 +65,15 @@ def test_what_went_wrong_is_raised_where_it_is_asked_for_and_then_forgotten(
         with pytest.raises(GatewayError, match="exit code 1"):
             gateway.client()
     assert gateway.client().status().models == []
+
+
+def test_a_failure_that_nobody_asked_for_is_not_told_to_the_next_cell(
+    gateway: NotebookGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("nbserve.launch.sys.executable", "/bin/false")
+        gateway.begin()
+        assert gateway._starting is not None
+        assert isinstance(gateway._starting.exception(), GatewayError)
+    gateway.begin()
+    assert gateway.client().status().models == []
