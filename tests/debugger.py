@@ -6,6 +6,8 @@ from typing import Any
 
 from jupyter_client.blocking.client import BlockingKernelClient
 
+from tests.unit.gateway.running import until
+
 __all__ = ["Debugger"]
 
 TIMEOUT_S = 60.0
@@ -28,7 +30,20 @@ class Debugger:
         self._client.stop_channels()
         self._client.context.term()
 
+    def initialize(self) -> None:
+        """Begin, again where ipykernel's port was taken: it looks for a free one, lets it go, and debugpy listens there
+        half a second later, when a process beside may have it."""
+        arguments = {"clientID": "test", "adapterID": "", "linesStartAt1": True, "pathFormat": "path"}
+        until(lambda: self._send("initialize", **arguments)["success"], "debugpy listens", TIMEOUT_S)
+
     def ask(self, command: str, **arguments: Any) -> dict[str, Any]:
+        """The body of the answer."""
+        content = self._send(command, **arguments)
+        assert content["success"], content
+        body: dict[str, Any] = content.get("body") or {}
+        return body
+
+    def _send(self, command: str, **arguments: Any) -> dict[str, Any]:
         self._seq += 1
         content = {"type": "request", "seq": self._seq, "command": command, "arguments": arguments}
         message = self._client.session.msg("debug_request", content)
@@ -36,9 +51,8 @@ class Debugger:
         while True:
             reply: Any = self._client.control_channel.get_msg(timeout=TIMEOUT_S)
             if reply["parent_header"].get("msg_id") == message["header"]["msg_id"]:
-                assert reply["content"]["success"], reply["content"]
-                body: dict[str, Any] = reply["content"].get("body") or {}
-                return body
+                answer: dict[str, Any] = reply["content"]
+                return answer
 
     def stopped(self) -> int:
         """Wait until a thread stops; its id."""

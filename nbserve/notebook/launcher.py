@@ -24,6 +24,8 @@ __all__ = ["NotebookGateway", "kernel_id", "notebook_name"]
 
 _STOP_TIMEOUT_S = 35.0
 """A little more than the gateway's own shutdown grace."""
+_DYING_S = 1.0
+"""One that was killed answers nobody, and is reaped some milliseconds later."""
 _LOGS_KEPT = 20
 
 
@@ -88,11 +90,20 @@ class NotebookGateway:
     @property
     def obituary(self) -> str:
         """Why this kernel's gateway is gone where nobody has asked it to go; empty otherwise."""
-        code = self._process.wait(0) if self._process is not None else None
-        if not code or self._process is None:
+        if self._process is None or self._answers():
+            return ""
+        code = self._process.wait(_DYING_S)  # it may be about to: killed, and not yet there to be waited for
+        if not code:
             return ""
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         return f"run the serving cells again: this notebook's gateway {how} (its log: {self._process.log})"
+
+    def _answers(self) -> bool:
+        assert self._process is not None
+        with contextlib.suppress(GatewayError):
+            self._process.client.status()
+            return True
+        return False
 
     def move(self, port: int) -> Client:
         """Start anew on this port (the remembered one from now on). Raises UsageError while models are served."""

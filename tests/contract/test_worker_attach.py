@@ -153,7 +153,7 @@ def test_a_breakpoint_is_hit_by_a_real_request_and_a_local_is_read(gateway: Runn
     source = bundle / "handler.py"
     line = next(at for at, text in enumerate(source.read_text().splitlines(), 1) if 'return {"echo"' in text)
     with Debugger(held.worker.connection_file) as debugger:
-        debugger.ask("initialize", clientID="test", adapterID="", linesStartAt1=True, pathFormat="path")
+        debugger.initialize()
         debugger.ask("attach")
         [point] = debugger.ask("setBreakpoints", source={"path": str(source)}, breakpoints=[{"line": line}])[
             "breakpoints"

@@ -162,7 +162,7 @@ def test_pdb_at_once_and_a_stop_before(kernel: Kernel, ratio: int, zero: str) ->
 def test_a_front_ends_debugger_stops_in_the_serving_cell(kernel: Kernel, ratio: int, zero: str) -> None:
     """A breakpoint set in the cell that was served, as JupyterLab sets it; then a replay."""
     with Debugger(kernel.manager.connection_file) as debugger:
-        debugger.ask("initialize", clientID="test", adapterID="", linesStartAt1=True, pathFormat="path")
+        debugger.initialize()
         debugger.ask("attach")
         file = debugger.ask("dumpCell", code=RATIO)["sourcePath"]
         debugger.ask("setBreakpoints", source={"path": file}, breakpoints=[{"line": 15}])

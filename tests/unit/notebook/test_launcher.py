@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -77,3 +78,10 @@ def test_a_failure_that_nobody_asked_for_is_not_told_to_the_next_cell(
         assert isinstance(gateway._starting.exception(), GatewayError)
     gateway.begin()
     assert gateway.client().status().models == []
+
+
+def test_why_it_is_gone_is_known_from_the_moment_it_is_killed(gateway: NotebookGateway) -> None:
+    pid = gateway.client().status().pid
+    assert gateway.obituary == ""
+    os.kill(pid, signal.SIGKILL)
+    assert "this notebook's gateway was killed by SIGKILL (its log: " in gateway.obituary
