@@ -22,7 +22,6 @@ _REMEMBERED_HOSTS = 256
 class Visitor(NamedTuple):
     """Who asks, by the headers of a request: refused whatever is asked for, or let in, with or without the token."""
 
-    host: str
     refusal: NbserveError | None
     has_token: bool
 
@@ -39,7 +38,7 @@ class Access:
 
     def judge(self, host: str, origin: str | None, authorization: str) -> Visitor:
         """The verdict on a request's Host, Origin (None = not sent) and Authorization headers."""
-        return Visitor(host, self._refusal(host, origin), self.accepts(authorization))
+        return Visitor(self._refusal(host, origin), self.accepts(authorization))
 
     def knows_host(self, host: str) -> bool:
         """Whether a Host header names this gateway. The answer is remembered: the same few come again and again."""

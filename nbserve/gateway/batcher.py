@@ -22,7 +22,6 @@ from nbserve.gateway.cost import Cost, CostModel
 from nbserve.gateway.failures import Failures
 from nbserve.gateway.metrics import VersionStats
 from nbserve.gateway.policy import (
-    Admit,
     Dispatch,
     QueueView,
     Reject,
@@ -121,33 +120,40 @@ class Batcher:
 
     def submit(self, request: Request) -> Reject | None:
         """Take a request, or say why not; `request.answered` is called once it was taken."""
-        if self._closing:
-            return self._refuse(Reject(self._closing, 1.0))
         size = len(request.body)
-        cost = self.cost_model.cost
-        # Workers that are being restarted count: the request waits for them, it is not refused.
-        workers = 0 if self._hopeless else max(1, len(self._roster.ready))
-        decision = admit(self._view(), size, workers, cost, self.config)
-        if self.config.slo_ms is not None and cost is not None and isinstance(decision, Admit):
-            decision = admit_in_time(self._items, self._free_in_s(cost), cost, self.config)
-        if self._total.size_bytes + size > self._total.limit_bytes:
-            decision = Reject(f"the queues of all models are full: {self._total.size_bytes} bytes", 1.0)
-        if isinstance(decision, Reject):
-            return self._refuse(decision if workers else Reject(self._hopeless, decision.retry_after_s))
+        reject = self._why_not(size)
+        if reject is not None:
+            return self._refuse(reject)
         self._queue.append(request)
         self._items += 1
-        self._count_bytes(size)
-        self._wake()
+        self._bytes += size
+        self._total.size_bytes += size
+        if not self._scheduled:
+            self._wake()
         return None
+
+    def _why_not(self, size_bytes: int) -> Reject | None:
+        """Why a request with so large a body is not taken."""
+        if self._closing:
+            return Reject(self._closing, 1.0)
+        config, cost = self.config, self.cost_model.cost
+        # Workers that are being restarted count: the request waits for them, it is not refused.
+        workers = 0 if self._hopeless else len(self._roster.ready) or 1
+        reject = admit(self._items, self._bytes, size_bytes, workers, cost, config)
+        if reject is None and config.slo_ms is not None and cost is not None:
+            reject = admit_in_time(self._items, self._free_in_s(cost), cost, config)
+        if self._total.size_bytes + size_bytes > self._total.limit_bytes:
+            reject = Reject(f"the queues of all models are full: {self._total.size_bytes} bytes", 1.0)
+        return reject if reject is None or workers else Reject(self._hopeless, reject.retry_after_s)
 
     def abandon(self, request: Request) -> None:
         """The client has gone: out of the queue, or its answer is dropped."""
-        if request.state == Where.DONE:
+        if request.state is Where.DONE:
             return
-        if request.state == Where.QUEUED:
+        if request.state is Where.QUEUED:
             self._items -= 1
             self._count_bytes(-len(request.body))
-        elif request.state == Where.AGAIN:
+        elif request.state is Where.AGAIN:
             self._retries.drop(request)
         self._wake()
         request.state = Where.DONE
@@ -216,11 +222,11 @@ class Batcher:
     def _drop_heads(self) -> None:
         """Take the abandoned and the expired off the front."""
         queue = self._queue
-        while queue and queue[0].state == Where.DONE:
+        while queue and queue[0].state is Where.DONE:
             queue.popleft()
         if not queue or self.config.slo_ms is None:
             return
-        waiting = (request.arrived_s for request in queue if request.state == Where.QUEUED)
+        waiting = (request.arrived_s for request in queue if request.state is Where.QUEUED)
         count = count_expired(waiting, self._items, self._clock(), self.cost_model.cost, self.config)
         for request in self._take(count):
             message = f"the deadline of {self.config.slo_ms:g} ms cannot be met any more"
@@ -233,10 +239,10 @@ class Batcher:
         taken: list[Request] = []
         while len(taken) < count:
             request = self._queue.popleft()
-            if request.state == Where.QUEUED:
+            if request.state is Where.QUEUED:
                 taken.append(request)
-                self._count_bytes(-len(request.body))
-        self._items -= len(taken)
+        self._items -= count
+        self._count_bytes(-sum([len(request.body) for request in taken]))
         return taken
 
     def _dispatch(self, requests: list[Request], flags: Flag, future: asyncio.Future[Probe] | None = None) -> None:
@@ -278,7 +284,7 @@ class Batcher:
 
     def _put_back(self, batch: Batch) -> None:
         """It never began: its requests are the first of the queue again, as if they had not been sent."""
-        waiting = [request for request in batch.requests if request.state != Where.DONE]
+        waiting = [request for request in batch.requests if request.state is not Where.DONE]
         for request in waiting:
             request.state = Where.AGAIN if request.tries else Where.QUEUED
         self._retries.put_back([request for request in waiting if request.tries])
@@ -335,7 +341,7 @@ class Batcher:
         if not meta.last:
             return
         for request in batch.requests:
-            if request.state != Where.DONE:
+            if request.state is not Where.DONE:
                 info = ErrorInfo(type="HandlerError", message="the worker gave no answer for this request")
                 self._completion.fail(request, info, batch=batch)
         size = len(batch.requests)

@@ -36,7 +36,7 @@ class Completion:
             log.warning("batch %d has no item %d", batch.id, answer.item)
             return
         request = batch.requests[answer.item]
-        if request.state == Where.DONE:
+        if request.state is Where.DONE:
             return
         if answer.kind == "more" or request.parts is not None:
             request.parts = [*(request.parts or []), body]
@@ -65,7 +65,7 @@ class Completion:
         self, request: Request, info: ErrorInfo, *, batch: Batch | None = None, retry_after_s: float | None = None
     ) -> None:
         """It ends with this error. batch: which it was lost with, where it was sent."""
-        if request.state == Where.DONE:
+        if request.state is Where.DONE:
             return
         wait_s = (batch.sent_s if batch else self._clock()) - request.arrived_s
         timing = f"queue;dur={wait_s * 1e3:.3f}"

@@ -12,7 +12,7 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, cast
 
@@ -20,9 +20,16 @@ from tornado.httputil import HTTPInputError, HTTPServerConnectionDelegate
 from tornado.iostream import StreamClosedError
 
 from nbserve.errors import NbserveError, RequestTimeout
-from nbserve.gateway.access import Visitor
 from nbserve.gateway.app_reply import AppReply
-from nbserve.gateway.exchange import IDLE_TIMEOUT_S, LINGER_BYTES, LINGER_S, Exchange, last_words, status_line
+from nbserve.gateway.exchange import (
+    IDLE_TIMEOUT_S,
+    LINGER_BYTES,
+    LINGER_S,
+    Exchange,
+    Head,
+    last_words,
+    status_line,
+)
 from nbserve.gateway.ports import BACKLOG
 from nbserve.gateway.request_parser import KnownHeads, NotForUs, RequestParser
 from nbserve.wire.frames import Buffer
@@ -104,38 +111,28 @@ class HttptoolsListener:
 class _Exchange(Exchange):
     """An exchange whose reply is one write."""
 
-    __slots__ = ("connection", "fields", "http_10", "on_gone")
+    __slots__ = ("connection", "on_gone")
 
     connection: Connection | None
     """None once it was answered, or the client has gone."""
 
-    def __init__(self, connection: Connection, parser: RequestParser) -> None:
+    def __init__(self, connection: Connection, head: Head) -> None:
         self.connection = connection
-        self.site = connection.site
-        self.method = parser.method
-        self.path, _, self.query = parser.target.decode("latin-1").partition("?")
-        self.fields = fields = parser.fields
-        self.content_type = fields.get(b"content-type", b"").decode("latin-1")
-        given = fields.get(b"x-request-id")
-        self.request_id = None if given is None else given.decode("latin-1")
-        traced = fields.get(b"traceparent")
-        self.traceparent = None if traced is None else traced.decode("latin-1")
-        self.profile = fields.get(b"x-nbserve-profile")
-        self.http_10 = parser.http_10
+        self.head = head
+        self.site = site = connection.site
+        self.refusal = site.refusal(head)
         self.on_gone: Callable[[], None] | None = None
 
-    def respond(self, status: int, content_type: str, body: Buffer, headers: Iterable[tuple[str, str]] = ()) -> None:
+    def respond(self, status: int, content_type: str, body: Buffer, lines: str = "") -> None:
         """Send the reply."""
         connection = self.connection
         if connection is None:
             return
         self.connection = self.on_gone = None
-        lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
-        head = (
-            f"{_head_start(status, content_type)}{len(body)}\r\n{lines}"
-            f"{connection.connection_field(http_10=self.http_10)}\r\n"
-        ).encode("latin-1")
-        connection.write(head if self.method == "HEAD" else b"".join((head, body)))
+        request = self.head
+        ends = connection.connection_field(http_10=request.http_10)
+        head = f"{_head_start(status, content_type)}{len(body)}\r\n{lines}{ends}\r\n".encode("latin-1")
+        connection.write(head if request.method == "HEAD" else head + body)
         connection.answered()
 
     def watch(self, on_gone: Callable[[], None]) -> None:
@@ -147,10 +144,11 @@ class _Exchange(Exchange):
         """Let a tornado app answer."""
         connection = self.connection
         assert connection is not None
-        reply = AppReply(connection, self.method, http_10=self.http_10)
+        head = self.head
+        reply = AppReply(connection, head.method, http_10=head.http_10)
         self.connection, self.on_gone = None, reply.gone  # from here on it is the app's
         try:
-            reply.ask(app, target, self.fields.items(), bytes(self.body))
+            reply.ask(app, target, head.fields.items(), bytes(self.body))
         except HTTPInputError:
             self.connection, self.on_gone = connection, None
             raise
@@ -189,12 +187,11 @@ class Connection(asyncio.BufferedProtocol):
         self._held = bytearray()  # read, and not parsed yet
         self._reading_paused = self._writing_paused = False
         self._exchange: _Exchange | None = None
-        self._who: tuple[bytes, bytes | None, bytes] | None = None
-        self._visitor: Visitor
+        self._keeps_alive = False  # whether another request may follow the one in hand
         self._on_closed: Callable[[], None] | None = None
         self._drained: list[asyncio.Future[None]] = []
         # what the sweep goes by
-        self._reading_since_s = 0.0  # first bytes of a request that is not whole yet; 0 = none
+        self._reading_since_s = 0.0  # first bytes of a request that is not whole yet; 0 = there are none
         self._served = 0
         self._swept, self._swept_s = (0, 0), time.monotonic()  # what the sweep saw last, and since when it is so
         self._linger_until_s, self._linger_bytes = 0.0, 0
@@ -220,7 +217,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._parser.room is not None:
             self._parser.received(nbytes)
             if self._parser.is_whole:
-                self._have_answered()
+                self._have_parsed()
         elif self._phase in (_LINGER, _CLOSED):
             self._linger_bytes += nbytes
             if self._linger_bytes > LINGER_BYTES:
@@ -229,9 +226,16 @@ class Connection(asyncio.BufferedProtocol):
             self._held += self._listener.view[:nbytes]
             self._parse_held()
         else:
-            used = self._parse(self._listener.buffer, self._listener.view, nbytes)
+            listener = self._listener
+            if not self._reading_since_s:
+                whole = listener.known_heads.whole(listener.buffer, listener.view, nbytes)
+                if whole is not None:  # as nearly always; the parser need not know of it
+                    head, body = whole
+                    self._have(_Exchange(self, head), body)
+                    return
+            used = self._parse(listener.buffer, listener.view, nbytes)
             if used < nbytes:
-                self._held += self._listener.view[used:nbytes]
+                self._held += listener.view[used:nbytes]
 
     def pause_writing(self) -> None:
         """The client reads slower than it is answered."""
@@ -286,7 +290,7 @@ class Connection(asyncio.BufferedProtocol):
                 if not parser.is_whole:
                     self._note_unfinished()
                     break
-                self._have_answered()
+                self._have_parsed()
         except NotForUs as exc:
             self._hand_over(bytes(view[exc.at : end]))
             return end
@@ -302,34 +306,28 @@ class Connection(asyncio.BufferedProtocol):
             self._parser.wants_continue = False
             self._transport.write(CONTINUE)
 
-    def _take_head(self) -> bool:
-        """The head has been read: who asks, and may they?"""
-        parser, site = self._parser, self.site
-        self._exchange = exchange = _Exchange(self, parser)
-        exchange.visitor = self._judge(parser.fields)
-        exchange.refusal = refusal = site.refusal(exchange)
-        return refusal is None
+    def _take_head(self, head: Head) -> bool:
+        """A head has been read: who asks, and may they?"""
+        if not hasattr(head, "visitor"):  # else it is known
+            self.site.judge(head)
+        self._exchange = exchange = _Exchange(self, head)
+        return exchange.refusal is None
 
-    def _judge(self, fields: dict[bytes, bytes]) -> Visitor:
-        """On one connection it is nearly always the same client, with the very same headers."""
-        who = fields.get(b"host", b""), fields.get(b"origin"), fields.get(b"authorization", b"")
-        if who != self._who:
-            host, origin, authorization = who
-            self._visitor = self.site.access.judge(
-                host.decode("latin-1"),
-                None if origin is None else origin.decode("latin-1"),
-                authorization.decode("latin-1"),
-            )
-            self._who = who
-        return self._visitor
-
-    def _have_answered(self) -> None:
-        """The request is whole."""
-        exchange = self._exchange
+    def _have_parsed(self) -> None:
+        """The parser has all of a request, and is ready for the next."""
+        parser, exchange = self._parser, self._exchange
         assert exchange is not None
-        exchange.body = self._parser.body
-        self._phase = _ANSWER
+        body = parser.body
+        parser.restart()
         self._reading_since_s = 0.0
+        self._have(exchange, body)
+
+    def _have(self, exchange: _Exchange, body: bytes) -> None:
+        """A request is whole: have it answered."""
+        exchange.body = body
+        self._exchange = exchange
+        self._keeps_alive = exchange.head.keeps_alive
+        self._phase = _ANSWER
         self._served += 1
         self.site.answer(exchange)
 
@@ -337,14 +335,14 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_field(self, *, http_10: bool) -> str:
         """The reply's Connection header as a line, or nothing; decides whether the connection ends with the reply."""
-        if not self._parser.keeps_alive or self.site.is_stopping():
-            self._parser.keeps_alive = False
+        if not self._keeps_alive or self.site.is_stopping():
+            self._keeps_alive = False
             return "Connection: close\r\n"
         return "Connection: keep-alive\r\n" if http_10 else ""
 
     def close_after_reply(self) -> None:
         """No further request on this connection."""
-        self._parser.keeps_alive = False
+        self._keeps_alive = False
 
     def write(self, data: bytes) -> None:
         """Send."""
@@ -364,11 +362,10 @@ class Connection(asyncio.BufferedProtocol):
     def answered(self) -> None:
         """The reply has been written: on to the next request, or to the end."""
         self._exchange = None
-        if not self._parser.keeps_alive:
+        if not self._keeps_alive:
             self._close()
             return
         self._phase = _READ
-        self._parser.restart()
         if self._held or self._reading_paused:
             self._listener.loop.call_soon(self._parse_held)
 

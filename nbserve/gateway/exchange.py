@@ -1,4 +1,4 @@
-"""One request and the way back to its client: what Site and Inference see of a connection.
+"""One request, its head, and the way back to its client: what Site and Inference see of a connection.
 
 Made by the two kinds of connection, gateway/connection (httptools) and gateway/tornado_connection. What both must
 judge alike is here too: the limits of a request, and what is wrong with its head.
@@ -7,7 +7,7 @@ judge alike is here too: the limits of a request, and what is wrong with its hea
 from __future__ import annotations
 
 import http
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from tornado.httputil import HTTPServerConnectionDelegate
@@ -27,6 +27,7 @@ __all__ = [
     "MAX_FIELDS",
     "MAX_TARGET_BYTES",
     "Exchange",
+    "Head",
     "Limits",
     "body_too_large",
     "fault_in_framing",
@@ -59,41 +60,76 @@ class Limits(NamedTuple):
     slow_s: float
 
 
-class Exchange:
-    """One request, and its one reply. The fields are those that the gateway itself looks at."""
+class Head:
+    """What the gateway looks at in a request's head. Requests that begin with the same bytes share one: it is not
+    changed once `Site.judge` has seen it.
+
+    field: the value of a header field, by its name in lower case; None = it was not sent.
+    """
 
     __slots__ = (
-        "body",
+        "authorization",
         "content_type",
+        "fields",
+        "host",
+        "http_10",
+        "keeps_alive",
+        "length",
         "method",
+        "origin",
         "path",
         "profile",
         "query",
         "refusal",
         "request_id",
-        "site",
         "traceparent",
         "visitor",
     )
 
-    site: Site
-    method: str
-    path: str
-    query: str
     visitor: Visitor
-    content_type: str
-    request_id: str | None
-    """As the client gave it."""
-    traceparent: str | None
-    """As the client gave it."""
-    profile: object | None
-    """X-Nbserve-Profile; None = it was not sent."""
+    refusal: NbserveError | None
+    """Why nobody who asks so is answered."""
+
+    def __init__(
+        self,
+        method: str,
+        target: str,
+        field: Callable[[str], str | None],
+        *,
+        http_10: bool,
+        keeps_alive: bool = True,
+        length: int | None = None,
+        fields: dict[bytes, bytes] | None = None,
+    ) -> None:
+        """length: of the body; None = it comes in chunks, or somebody else counts. fields: all of them, where the app
+        is given them from here."""
+        self.method = method
+        self.path, _, self.query = target.partition("?")
+        self.host, self.origin = field("host") or "", field("origin")
+        self.authorization = field("authorization") or ""
+        self.content_type = field("content-type") or ""
+        self.request_id, self.traceparent = field("x-request-id"), field("traceparent")
+        self.profile = field("x-nbserve-profile")
+        self.http_10, self.keeps_alive, self.length = http_10, keeps_alive, length
+        self.fields = fields or {}
+
+
+class Exchange:
+    """One request, and its one reply."""
+
+    __slots__ = ("body", "head", "refusal", "site")
+
+    site: Site
+    head: Head
     refusal: NbserveError | None
     """Found when the head was read: the body of who may not ask is not kept."""
     body: bytes
 
-    def respond(self, status: int, content_type: str, body: Buffer, headers: Iterable[tuple[str, str]] = ()) -> None:
-        """Send the reply; nothing happens if there was one already, or the client has gone."""
+    def respond(self, status: int, content_type: str, body: Buffer, lines: str = "") -> None:
+        """Send the reply; nothing happens if there was one already, or the client has gone.
+
+        lines: further header fields, each with its line end.
+        """
         raise NotImplementedError
 
     def watch(self, on_gone: Callable[[], None]) -> None:
@@ -104,10 +140,10 @@ class Exchange:
         """Let a tornado app answer, under this target. Raises HTTPInputError where tornado finds a fault."""
         raise NotImplementedError
 
-    def respond_error(self, error: NbserveError, headers: Iterable[tuple[str, str]] = ()) -> None:
+    def respond_error(self, error: NbserveError, lines: str = "") -> None:
         """Reply with an error of the gateway itself."""
         self.site.count_refused(error.status)
-        self.respond(error.status, JSON, error_json(error), headers)
+        self.respond(error.status, JSON, error_json(error), lines)
 
 
 def status_line(status: int) -> str:

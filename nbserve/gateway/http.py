@@ -19,7 +19,7 @@ from tornado.httputil import HTTPInputError, HTTPServerConnectionDelegate
 from nbserve.config import HttpConnectionName
 from nbserve.errors import BadRequest, NbserveError, NotFound, Unauthorized, Unavailable
 from nbserve.gateway.access import Access
-from nbserve.gateway.exchange import Exchange, Limits
+from nbserve.gateway.exchange import Exchange, Head, Limits
 from nbserve.gateway.replies import JSON, encode_json, internal_error
 from nbserve.gateway.tornado_connection import TornadoListener
 
@@ -62,32 +62,37 @@ class Site:
         self._app = app
         self._open_paths = open_paths
 
-    def refusal(self, exchange: Exchange) -> NbserveError | None:
-        """Why a request, whose head has been read, is not answered; a target in absolute form is made a path."""
-        visitor = exchange.visitor
-        if visitor.refusal is not None:
-            return visitor.refusal
-        if not exchange.path.startswith("/") and (fault := _to_origin_form(exchange)) is not None:
-            return fault
-        if self.is_stopping():
+    def judge(self, head: Head) -> None:
+        """Note in a head that was read who asks, and whether they may; a target in absolute form is made a path."""
+        head.visitor = visitor = self.access.judge(head.host, head.origin, head.authorization)
+        head.refusal = visitor.refusal
+        if head.refusal is None and not head.path.startswith("/"):
+            head.refusal = _to_origin_form(head)
+        if head.refusal is None and not (visitor.has_token or self._is_open(head.path)):
+            head.refusal = Unauthorized(
+                "the token is missing or wrong", hint="send the header 'Authorization: Bearer TOKEN'"
+            )
+
+    def refusal(self, head: Head) -> NbserveError | None:
+        """Why a request with this head, which was judged, is not answered now."""
+        if head.refusal is None and self.is_stopping():
             return Unavailable("the gateway is shutting down")
-        if visitor.has_token or self._is_open(exchange.path):
-            return None
-        return Unauthorized("the token is missing or wrong", hint="send the header 'Authorization: Bearer TOKEN'")
+        return head.refusal
 
     def answer(self, exchange: Exchange) -> None:
         """Have a whole request answered."""
         try:
             if exchange.refusal is not None:
                 _refuse(exchange, exchange.refusal)
-            elif self._inference is not None and exchange.path.startswith("/predictions/"):
+            elif self._inference is not None and exchange.head.path.startswith("/predictions/"):
                 self._inference(exchange)
             else:
                 self._pass_to_app(exchange)
         except HTTPInputError as exc:
             exchange.respond_error(BadRequest(f"malformed request: {exc}"))
         except Exception as exc:
-            body = internal_error(exc, development=self._development, doing=f"{exchange.method} {exchange.path}")
+            doing = f"{exchange.head.method} {exchange.head.path}"
+            body = internal_error(exc, development=self._development, doing=doing)
             exchange.respond(500, JSON, encode_json(body))
 
     def _is_open(self, path: str) -> bool:
@@ -96,26 +101,26 @@ class Site:
         return path in self._open_paths
 
     def _pass_to_app(self, exchange: Exchange) -> None:
-        if not exchange.path.startswith("/"):
+        path, query = exchange.head.path, exchange.head.query
+        if not path.startswith("/"):
             exchange.respond_error(NotFound("there is no such path"))
             return
-        exchange.pass_to(self._app, f"{exchange.path}?{exchange.query}" if exchange.query else exchange.path)
+        exchange.pass_to(self._app, f"{path}?{query}" if query else path)
 
 
 def _refuse(exchange: Exchange, error: NbserveError) -> None:
-    challenge = [("WWW-Authenticate", "Bearer")] if isinstance(error, Unauthorized) else []
-    exchange.respond_error(error, challenge)
+    exchange.respond_error(error, "WWW-Authenticate: Bearer\r\n" if isinstance(error, Unauthorized) else "")
 
 
-def _to_origin_form(exchange: Exchange) -> NbserveError | None:
+def _to_origin_form(head: Head) -> NbserveError | None:
     """http://HOST/PATH, as proxies are asked, becomes /PATH; HOST must be that of the header (RFC 9112, 3.2.2)."""
-    scheme, separator, rest = exchange.path.partition("://")
+    scheme, separator, rest = head.path.partition("://")
     if not separator or scheme.lower() not in ("http", "https"):
         return None  # "*" and the like: no path that there is
     authority, slash, path = rest.partition("/")
-    if authority.lower() != exchange.visitor.host.lower():
+    if authority.lower() != head.host.lower():
         return BadRequest("the request's target names another host than its Host header")
-    exchange.path = f"{slash}{path}" if slash else "/"
+    head.path = f"{slash}{path}" if slash else "/"
     return None
 
 

@@ -108,34 +108,33 @@ class Inference:
 
     def __call__(self, exchange: Exchange) -> None:
         """Take in one request."""
-        route = self._routes.routes.get(exchange.path)
+        head = exchange.head
+        route = self._routes.routes.get(head.path)
         if route is None:
             try:
-                route = self._find(exchange.path)
+                route = self._find(head.path)
             except RequestError as exc:
                 exchange.respond_error(exc, _retry_after(exc.retry_after_s))
                 return
-        if exchange.method != "POST":
-            wrong = MethodNotAllowed(f"{exchange.method} is not allowed here; POST is")
-            exchange.respond_error(wrong, [("Allow", "POST")])
+        if head.method != "POST":
+            wrong = MethodNotAllowed(f"{head.method} is not allowed here; POST is")
+            exchange.respond_error(wrong, "Allow: POST\r\n")
             return
-        item = RequestItem(exchange.content_type, request_id_of(exchange.request_id))
-        if exchange.traceparent is not None and trace_id(exchange.traceparent):
-            item.headers = {TRACEPARENT: exchange.traceparent}
-        if exchange.profile is not None and self._profile is not None and exchange.visitor.has_token:
+        item = RequestItem(head.content_type, request_id_of(head.request_id))
+        if head.traceparent is not None and trace_id(head.traceparent):
+            item.headers = {TRACEPARENT: head.traceparent}
+        if head.profile is not None and self._profile is not None and head.visitor.has_token:
             self._profile(route, item.request_id)
-        batcher = route.batcher
-        prediction = Prediction(item, exchange.body, self._clock(), exchange, route, batcher, self)
+        prediction = Prediction(item, exchange.body, self._clock(), exchange, route, self)
         if self._recording:
-            recorder = self._recorder
-            recorder.take(route.name, exchange.path, exchange.content_type, exchange.body, prediction.arrived_s)
-        reject = batcher.submit(prediction)
+            self._recorder.take(route.name, head.path, head.content_type, exchange.body, prediction.arrived_s)
+        reject = route.batcher.submit(prediction)
         if reject is None:
             exchange.watch(prediction.gone)
             return
         full = Unavailable(f"{route.name}: {reject.reason}")
-        retry = _retry_after(reject.retry_after_s)
-        exchange.respond(503, JSON, error_json(full), [("X-Request-Id", item.request_id), *retry])
+        lines = f"X-Request-Id: {item.request_id}\r\n{_retry_after(reject.retry_after_s)}"
+        exchange.respond(503, JSON, error_json(full), lines)
 
     def report(self, route: Route, item: RequestItem, answered: Answered, info: ErrorInfo) -> None:
         """Tell the event stream of a handler's failure, at most so many a second."""
@@ -181,7 +180,7 @@ class Inference:
 class Prediction(Request):
     """A request whose answer goes to an HTTP client."""
 
-    __slots__ = ("batcher", "exchange", "inference", "route")
+    __slots__ = ("exchange", "inference", "route")
 
     def __init__(
         self,
@@ -190,22 +189,19 @@ class Prediction(Request):
         arrived_s: float,
         exchange: Exchange,
         route: Route,
-        batcher: Batcher,
         inference: Inference,
     ) -> None:
         super().__init__(item, body, arrived_s)
         self.exchange = exchange
         self.route = route
-        self.batcher = batcher
         self.inference = inference
 
     def answered(self, answer: Answered) -> None:
         """The batcher has the answer."""
         request_id = self.item.request_id
-        headers = [("X-Request-Id", request_id), ("Server-Timing", answer.server_timing)]
+        lines = f"X-Request-Id: {request_id}\r\nServer-Timing: {answer.server_timing}\r\n"
         if answer.error is None:
-            content_type = safe_content_type(answer.content_type)
-            self.exchange.respond(answer.status, content_type, answer.body, headers)
+            self.exchange.respond(answer.status, safe_content_type(answer.content_type), answer.body, lines)
             return
         info = answer.error
         if answer.status >= 500 and answer.batch_id is not None:
@@ -215,12 +211,12 @@ class Prediction(Request):
         who += f", trace {trace}" if trace else ""
         body = error_body(info, development=self.inference.development, who=who)
         body.trace_id = trace
-        headers += _retry_after(answer.retry_after_s)
-        self.exchange.respond(answer.status, JSON, encode_json(body), headers)
+        lines += _retry_after(answer.retry_after_s)
+        self.exchange.respond(answer.status, JSON, encode_json(body), lines)
 
     def gone(self) -> None:
         """The client hung up."""
-        self.batcher.abandon(self)
+        self.route.batcher.abandon(self)
 
 
 def trace_of(item: RequestItem) -> str:
@@ -237,6 +233,6 @@ def safe_content_type(given: str) -> str:
     return "application/octet-stream"
 
 
-def _retry_after(seconds: float | None) -> list[tuple[str, str]]:
-    """Whole seconds, at least 1, as HTTP has it."""
-    return [] if seconds is None else [("Retry-After", str(max(1, math.ceil(seconds))))]
+def _retry_after(seconds: float | None) -> str:
+    """A header line, or nothing: whole seconds, at least 1, as HTTP has it."""
+    return "" if seconds is None else f"Retry-After: {max(1, math.ceil(seconds))}\r\n"

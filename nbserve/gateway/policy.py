@@ -18,7 +18,6 @@ from nbserve.config import ModelConfig
 from nbserve.gateway.cost import Cost
 
 __all__ = [
-    "Admit",
     "Budget",
     "Dispatch",
     "QueueView",
@@ -72,10 +71,6 @@ class WaitUntil(NamedTuple):
 
 class Wait(NamedTuple):
     """Nothing to do until something happens."""
-
-
-class Admit(NamedTuple):
-    """Take the request."""
 
 
 class Reject(NamedTuple):
@@ -191,23 +186,23 @@ def count_expired(arrivals_s: Iterable[float], items: int, now_s: float, cost: C
 
 
 def admit(
-    queue: QueueView, body_bytes: int, ready_workers: int, cost: Cost | None, config: ModelConfig
-) -> Admit | Reject:
-    """Whether there is room for a request. `ready_workers`: idle or busy."""
+    items: int, size_bytes: int, body_bytes: int, ready_workers: int, cost: Cost | None, config: ModelConfig
+) -> Reject | None:
+    """Why there is no room for a request behind those `items` of `size_bytes`. `ready_workers`: idle or busy."""
     if ready_workers == 0:
         return Reject("no worker is ready", 1.0)
-    if queue.items >= config.max_queue_size:
-        return Reject(f"the queue is full: {queue.items} requests", _drain_s(queue.items, ready_workers, cost, config))
-    if queue.size_bytes + body_bytes > config.max_queue_bytes:
+    if items >= config.max_queue_size:
+        return Reject(f"the queue is full: {items} requests", _drain_s(items, ready_workers, cost, config))
+    if size_bytes + body_bytes > config.max_queue_bytes:
         return Reject(
-            f"the queue is full: {queue.size_bytes} bytes of {config.max_queue_bytes}",
-            _drain_s(queue.items, ready_workers, cost, config),
+            f"the queue is full: {size_bytes} bytes of {config.max_queue_bytes}",
+            _drain_s(items, ready_workers, cost, config),
         )
-    return Admit()
+    return None
 
 
-def admit_in_time(items: int, free_in_s: Sequence[float], cost: Cost, config: ModelConfig) -> Admit | Reject:
-    """Whether the next request can be answered within `slo_ms`, with `items` before it in the queue.
+def admit_in_time(items: int, free_in_s: Sequence[float], cost: Cost, config: ModelConfig) -> Reject | None:
+    """Why the next request cannot be answered within `slo_ms`, with `items` before it in the queue.
 
     free_in_s: until each ready worker is done with what it has, at least one; 0 for an idle one.
 
@@ -216,16 +211,16 @@ def admit_in_time(items: int, free_in_s: Sequence[float], cost: Cost, config: Mo
     one too many: 5 to 10 % of the goodput under bursts.)
     """
     if config.slo_ms is None:
-        return Admit()
+        return None
     free = sorted(free_in_s)
     if not items and free[0] <= 0:
-        return Admit()  # an idle worker always gets one: a wrong estimate could not mend itself otherwise
+        return None  # an idle worker always gets one: a wrong estimate could not mend itself otherwise
     largest = batch_cap(cost, config)
     rounds, turn = divmod(items // largest, len(free))
     # Each of the batches may take its margin longer: what is admitted and then given up has waited in vain.
     ends_in_s = free[turn] + (rounds + 1) * (cost.predict_s(largest) + cost.margin_s)
     if ends_in_s <= (1 - RESERVE) * config.slo_ms / 1e3:
-        return Admit()
+        return None
     return Reject(
         f"the deadline of {config.slo_ms:g} ms cannot be met: {items} requests wait",
         _drain_s(items, len(free), cost, config),

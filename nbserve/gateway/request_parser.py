@@ -8,13 +8,14 @@ connection refuses too: two readers that find different ends of a request are ho
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, cast
+from typing import cast
 
 import httptools
 
 from nbserve.errors import BadRequest
 from nbserve.gateway.exchange import (
     MAX_TARGET_BYTES,
+    Head,
     Limits,
     body_too_large,
     fault_in_framing,
@@ -49,18 +50,6 @@ class NotForUs(Exception):
         self.at = at
 
 
-class Head(NamedTuple):
-    """What was read of a head; shared by all requests that begin with the same bytes, and never changed."""
-
-    method: str
-    target: bytes
-    fields: dict[bytes, bytes]
-    http_10: bool
-    keeps_alive: bool
-    length: int
-    """Of the body."""
-
-
 class KnownHeads:
     """Heads by their bytes: a client sends the same one again and again, and to read it costs a third of a request.
 
@@ -70,6 +59,14 @@ class KnownHeads:
     def __init__(self) -> None:
         self._heads: dict[bytes, Head] = {}
         self.get = self._heads.get
+
+    def whole(self, data: bytearray, view: memoryview, end: int) -> tuple[Head, bytes] | None:
+        """Head and body of what was read, where that is one request with a known head, and nothing else."""
+        at = data.find(END, 0, end) + len(END)
+        head = self._heads.get(bytes(view[:at]))
+        if head is None or head.length != end - at:
+            return None
+        return head, bytes(view[at:end])
 
     def add(self, raw: bytes, head: Head) -> None:
         """Keep it, unless it is large; all are forgotten when there are too many."""
@@ -82,17 +79,10 @@ class KnownHeads:
 class RequestParser:
     """Reads one request after another; `restart` goes on to the next. Also httptools' protocol.
 
-    on_head: called when the head has been read; answers whether the body is wanted (it is read either way).
+    on_head: called with each head that has been read; answers whether the body is wanted (it is read either way).
     known: heads that were read before, by this parser or others of the same limits.
     """
 
-    method: str
-    target: bytes
-    fields: dict[bytes, bytes]
-    """Names in lower case; fields that came more than once are joined as lists."""
-    http_10: bool
-    keeps_alive: bool
-    """Whether the client wants to ask more on this connection."""
     body: bytes
     is_whole: bool
     """The request has been read to its end."""
@@ -101,7 +91,7 @@ class RequestParser:
     wants_continue: bool
     """The client waits to be told that it may send the body."""
 
-    def __init__(self, limits: Limits, on_head: Callable[[], bool], known: KnownHeads) -> None:
+    def __init__(self, limits: Limits, on_head: Callable[[Head], bool], known: KnownHeads) -> None:
         self._limits = limits
         self._on_head = on_head
         self._known = known
@@ -113,10 +103,10 @@ class RequestParser:
         self._part = _HEAD
         self._fed = 0  # bytes of the head that llhttp has had
         self._pairs: list[tuple[bytes, bytes]] = []
-        self._complete = False
+        self._complete = self._keeps_alive = self._expects = False
         self._buffer: bytearray | None = None
-        self.target = self.body = b""
-        self.is_whole = self.wants_continue = self.keeps_alive = False
+        self._target = self.body = b""
+        self.is_whole = self.wants_continue = False
         self.room = None
 
     def close(self) -> None:
@@ -158,9 +148,8 @@ class RequestParser:
             head = self._known.get(raw)
             if head is None:
                 return self._read_head(data, view, at, head_end, end, raw)
-            self.method, self.target, self.fields, self.http_10, self.keeps_alive, length = head
-            self._wanted = self._on_head()
-            return self._begin_body(length, view, head_end, end)
+            self._take(head)
+            return self._begin_body(head, view, head_end, end)
         return self._read_head(data, view, at, head_end, end, b"" if stop >= 0 else None)
 
     def _read_head(
@@ -177,47 +166,60 @@ class RequestParser:
         if raw is None:
             self._fed = head_end - at
             return at
-        length = self._take_head(data, at)
-        if length is None:
+        head = self._head(data, at)
+        self._take(head)
+        if head.length is None:
             self._begin_chunks()
             return head_end
         if raw:
-            head = Head(self.method, self.target, self.fields, self.http_10, self.keeps_alive, length)
             self._known.add(raw, head)
-        return self._begin_body(length, view, head_end, end)
+        return self._begin_body(head, view, head_end, end)
 
-    def _take_head(self, data: bytes | bytearray, at: int) -> int | None:
-        """The head is whole: judge it. Returns the length of the body, None if it comes in chunks."""
+    def _take(self, head: Head) -> None:
+        self._expects = not head.http_10 and head.fields.get(b"expect", b"").lower() == b"100-continue"
+        self._wanted = self._on_head(head)
+
+    def _head(self, data: bytes | bytearray, at: int) -> Head:
+        """The head is whole: is it right?"""
         assert self._llhttp is not None
-        method, target, pairs = self._llhttp.get_method(), self.target, self._pairs
-        self.fields = fields = dict(pairs)
+        method, target, pairs = self._llhttp.get_method(), self._target, self._pairs
+        fields = dict(pairs)
         if len(fields) < len(pairs):
-            self.fields = fields = _joined(pairs)
+            fields = _joined(pairs)
         # llhttp is generous with blanks, and knows other protocols
         line_end = at + len(method) + len(target) + (3 if data[at] == CARRIAGE_RETURN else 1)
         version = data[line_end : line_end + 11]
-        self.http_10 = version == b" HTTP/1.0\r\n"
-        if not (self.http_10 or version == b" HTTP/1.1\r\n"):
+        http_10 = version == b" HTTP/1.0\r\n"
+        if not (http_10 or version == b" HTTP/1.1\r\n"):
             raise malformed()
         length, encoding = fields.get(b"content-length"), fields.get(b"transfer-encoding")
         fault = fault_in_head(len(target), len(pairs)) or fault_in_framing(
             None if length is None else length.decode("latin-1"),
             None if encoding is None else encoding.decode("latin-1"),
-            http_10=self.http_10,
+            http_10=http_10,
             body_limit_bytes=self._limits.body_bytes,
         )
         if fault is not None:
             raise fault
-        self.method = method.decode("latin-1")
-        self._wanted = self._on_head()
-        return None if encoding is not None else int(length or b"0")
 
-    def _expects(self) -> bool:
-        return not self.http_10 and self.fields.get(b"expect", b"").lower() == b"100-continue"
+        def field(name: str) -> str | None:
+            value = fields.get(name.encode())
+            return None if value is None else value.decode("latin-1")
+
+        return Head(
+            method.decode("latin-1"),
+            target.decode("latin-1"),
+            field,
+            http_10=http_10,
+            keeps_alive=self._keeps_alive,
+            length=None if encoding is not None else int(length or b"0"),
+            fields=fields,
+        )
 
     # -- body --------------------------------------------------------------------------------------------------------
 
-    def _begin_body(self, length: int, view: memoryview, at: int, end: int) -> int:
+    def _begin_body(self, head: Head, view: memoryview, at: int, end: int) -> int:
+        length = head.length or 0
         if end - at >= length:
             if length and self._wanted:
                 self.body = bytes(view[at : at + length])
@@ -225,7 +227,7 @@ class RequestParser:
             return at + length
         self._part = _BODY
         self._left = length
-        self.wants_continue = at == end and self._expects()
+        self.wants_continue = at == end and self._expects
         if self._wanted:
             self._buffer = bytearray()
             self._grow()
@@ -257,7 +259,7 @@ class RequestParser:
         self._buffer = bytearray() if self._wanted else None
         self._size = self._between = 0
         self._tail = b""
-        self.wants_continue = self._expects()
+        self.wants_continue = self._expects
 
     def _feed_chunks(self, data: bytes | bytearray, view: memoryview, at: int, end: int) -> int:
         """Chunks, up to the next END: a chunked body can only end with one, so that llhttp gets no byte of the next
@@ -303,7 +305,7 @@ class RequestParser:
 
     def on_url(self, part: bytes) -> None:
         """A part of the target, mostly all of it."""
-        self.target += part
+        self._target += part
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A field of the head, or of the trailer of a chunked body; llhttp leaves the blanks behind it."""
@@ -312,7 +314,7 @@ class RequestParser:
     def on_headers_complete(self) -> None:
         """The head was understood."""
         assert self._llhttp is not None
-        self.keeps_alive = self._llhttp.should_keep_alive()
+        self._keeps_alive = self._llhttp.should_keep_alive()
 
     def on_body(self, part: bytes) -> None:
         """A part of a chunked body."""

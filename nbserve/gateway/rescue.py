@@ -112,7 +112,7 @@ class Retries:
 
         Those fail that had their tries, that ran into the time limit alone, or for which the budget does not last.
         """
-        waiting = [request for request in requests if request.state != Where.DONE]
+        waiting = [request for request in requests if request.state is not Where.DONE]
         late = info.status == 504
         suspects = None
         if len(waiting) > 1 and (late or info.status == 507):

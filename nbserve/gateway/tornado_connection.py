@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from tornado.concurrent import Future
@@ -34,6 +34,7 @@ from nbserve.gateway.exchange import (
     LINGER_BYTES,
     LINGER_S,
     Exchange,
+    Head,
     body_too_large,
     fault_in_framing,
     fault_in_head,
@@ -133,7 +134,6 @@ class _Exchange(Exchange, HTTPMessageDelegate):
     def __init__(self, site: Site, connection: HTTPConnection) -> None:
         self.site = site
         self.connection = connection
-        self.method = ""
         self.refusal = None
         self.replied = False
         self._headers: HTTPHeaders
@@ -141,19 +141,17 @@ class _Exchange(Exchange, HTTPMessageDelegate):
         self._chunks: list[bytes] = []
         self._size = 0
 
-    def respond(self, status: int, content_type: str, body: Buffer, headers: Iterable[tuple[str, str]] = ()) -> None:
+    def respond(self, status: int, content_type: str, body: Buffer, lines: str = "") -> None:
         """Send the reply."""
         if self.replied:
             return
         self.replied = True
-        fields = HTTPHeaders()
+        fields = HTTPHeaders.parse(lines)
         fields["Content-Type"] = content_type
         fields["Content-Length"] = str(len(body))
-        for name, value in headers:
-            fields[name] = value
         reason = status_line(status)[13:-2]
         start = ResponseStartLine("HTTP/1.1", status, reason)
-        self.connection.write_headers(start, fields, bytes(body) if self.method != "HEAD" else None)
+        self.connection.write_headers(start, fields, bytes(body) if self.head.method != "HEAD" else None)
         self.connection.finish()
 
     def watch(self, on_gone: Callable[[], None]) -> None:
@@ -166,7 +164,7 @@ class _Exchange(Exchange, HTTPMessageDelegate):
         self.replied = True  # from here on it is the app's
         delegate = app.start_request(self, self.connection)
         try:
-            delegate.headers_received(RequestStartLine(self.method, target, "HTTP/1.1"), self._headers)
+            delegate.headers_received(RequestStartLine(self.head.method, target, "HTTP/1.1"), self._headers)
             if self.body:
                 delegate.data_received(self.body)
             delegate.finish()
@@ -184,12 +182,8 @@ class _Exchange(Exchange, HTTPMessageDelegate):
     def headers_received(self, start_line: Any, headers: HTTPHeaders) -> None:
         """The head is there; refuse at once what must not be read on."""
         assert isinstance(start_line, RequestStartLine)
-        self.method = start_line.method
-        self.path, _, self.query = start_line.path.partition("?")
-        self.content_type = headers.get("Content-Type", "")
-        self.request_id = headers.get("X-Request-Id")
-        self.traceparent = headers.get("traceparent")
-        self.profile = headers.get("X-Nbserve-Profile")
+        http_10 = start_line.version == "HTTP/1.0"
+        self.head = Head(start_line.method, start_line.path, headers.get, http_10=http_10)
         self._headers = headers
         if start_line.version not in ("HTTP/1.0", "HTTP/1.1") or not start_line.path.isascii():
             self._refuse(malformed())
@@ -197,15 +191,14 @@ class _Exchange(Exchange, HTTPMessageDelegate):
         fault = fault_in_head(len(start_line.path), sum(1 for _ in headers.get_all())) or fault_in_framing(
             headers.get("Content-Length"),
             headers.get("Transfer-Encoding"),
-            http_10=start_line.version == "HTTP/1.0",
+            http_10=http_10,
             body_limit_bytes=self.site.limits.body_bytes,
         )
         if fault is not None:
             self._refuse(fault)
             return
-        who = headers.get("Host", ""), headers.get("Origin"), headers.get("Authorization", "")
-        self.visitor = self.site.access.judge(*who)
-        self.refusal = self.site.refusal(self)
+        self.site.judge(self.head)
+        self.refusal = self.site.refusal(self.head)
 
     def data_received(self, chunk: bytes) -> None:
         """A part of the body."""
@@ -278,7 +271,7 @@ class _Client:
 
     def refuse_unreadable(self) -> None:
         """tornado gave up on a part that does not end within its limit: the headers, or the head of a chunk."""
-        if self._exchange is not None and self._exchange.method:
+        if self._exchange is not None and hasattr(self._exchange, "head"):
             self.refuse(malformed())
         else:
             self.refuse(headers_too_large())

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nbserve.errors import NbserveError
-from nbserve.gateway.exchange import Limits
+from nbserve.gateway.exchange import Head, Limits
 from nbserve.gateway.request_parser import MAX_KNOWN, ROOM_BYTES, KnownHeads, NotForUs, RequestParser
 from tests.unit.gateway.http_corpus import BODY_LIMIT, CORPUS, HEADER_LIMIT
 
@@ -30,7 +30,13 @@ def read(
     pieces: list[bytes], *, wanted: bool = True, through_room: bool = False, known: KnownHeads | None = None
 ) -> list[Any]:
     """What a connection would see: requests, then perhaps a status to refuse with or "not for us", and the rest."""
-    parser = RequestParser(LIMITS, lambda: wanted, known or KnownHeads())
+    heads: list[Head] = []
+
+    def on_head(head: Head) -> bool:
+        heads.append(head)
+        return wanted
+
+    parser = RequestParser(LIMITS, on_head, known or KnownHeads())
     seen: list[Any] = []
     held = b""
     for number, piece in enumerate(pieces):
@@ -47,7 +53,8 @@ def read(
                 held = held[used:]
                 if not parser.is_whole:
                     break
-                seen.append(request(parser))
+                seen.append(request(heads.pop(), parser.body))
+                assert not heads
                 parser.restart()
         except NotForUs as exc:
             return [*seen, "not for us", (held + b"".join(pieces[number + 1 :]))[exc.at :]]
@@ -56,9 +63,9 @@ def read(
     return [*seen, held]
 
 
-def request(parser: RequestParser) -> dict[str, Any]:
-    names = ("method", "target", "fields", "http_10", "keeps_alive")
-    return {name: getattr(parser, name) for name in names} | {"body": bytes(parser.body)}
+def request(head: Head, body: bytes) -> dict[str, Any]:
+    names = ("method", "path", "query", "fields", "http_10", "keeps_alive")
+    return {name: getattr(head, name) for name in names} | {"body": bytes(body)}
 
 
 @pytest.mark.parametrize("name", CORPUS)
@@ -119,7 +126,8 @@ def requests(draw: st.DrawFn) -> tuple[bytes, dict[str, Any]]:
     raw = b"\r\n".join([method.encode() + b" " + target + b" HTTP/1.1", *lines, b"", sent])
     fields = {name.lower(): value for name, value in pairs}
     name, _, value = framing.partition(b": ")
-    expected = {"method": method, "target": target, "http_10": False, "keeps_alive": True, "body": body}
+    path, _, query = target.decode().partition("?")
+    expected = {"method": method, "path": path, "query": query, "http_10": False, "keeps_alive": True, "body": body}
     return raw, expected | {"fields": fields | {name.lower(): value}}
 
 
@@ -156,7 +164,7 @@ def test_whatever_comes_is_a_request_a_refusal_or_unfinished(
 
 def test_a_body_that_is_not_wanted_is_not_kept() -> None:
     message = CORPUS["a body"].message
-    parser = RequestParser(LIMITS, lambda: False, KnownHeads())
+    parser = RequestParser(LIMITS, lambda _: False, KnownHeads())
     head = message.index(b"abc")
     assert parser.feed(message, memoryview(message), 0, head + 1) == head + 1
     assert parser.room is None
@@ -168,7 +176,7 @@ def test_a_body_that_is_not_wanted_is_not_kept() -> None:
 def test_a_body_takes_memory_as_it_comes() -> None:
     """A head alone makes us hold little, whatever length it announces; the body is whole in the end."""
     length = 6_000_000
-    parser = RequestParser(Limits(length, HEADER_LIMIT, 1.0), lambda: True, KnownHeads())
+    parser = RequestParser(Limits(length, HEADER_LIMIT, 1.0), lambda _: True, KnownHeads())
     head = b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % length
     assert parser.feed(head, memoryview(head), 0, len(head)) == len(head)
     body, sent = bytes(range(256)) * (length // 256 + 1), 0
@@ -199,6 +207,35 @@ def test_known_heads_change_nothing(made_up: list[tuple[bytes, dict[str, Any]]],
     for _ in range(2):
         stream = b"".join(raw for raw, _ in made_up)
         assert read(torn(stream, cuts), known=known) == read(torn(stream, cuts))
+
+
+def at_once(known: KnownHeads, message: bytes) -> dict[str, Any] | None:
+    """What a connection finds that has read just this."""
+    buffer = bytearray(message + STALE)
+    found = known.whole(buffer, memoryview(buffer), len(message))
+    return None if found is None else request(*found)
+
+
+@settings(max_examples=300, deadline=None)
+@given(requests(), st.integers(0, 2000), st.binary(min_size=1, max_size=5))
+def test_a_whole_request_with_a_known_head_is_found_at_once(
+    made_up: tuple[bytes, dict[str, Any]], cut: int, more: bytes
+) -> None:
+    """And nothing else is: not the first of its kind, nor a part of one, nor one with more behind it."""
+    known, (message, expected) = KnownHeads(), made_up
+    assert at_once(known, message) is None
+    read([message], known=known)
+    assert at_once(known, message) == (None if b"transfer-encoding" in expected["fields"] else expected)
+    assert at_once(known, message[: cut % len(message)]) is None
+    assert at_once(known, message + more) is None
+
+
+@pytest.mark.parametrize("name", CORPUS)
+def test_what_is_found_at_once_is_what_the_parser_reads(name: str) -> None:
+    known, message = KnownHeads(), CORPUS[name].message
+    seen = read([message], known=known)
+    if (found := at_once(known, message)) is not None:
+        assert [found, b""] == seen
 
 
 def test_few_heads_are_kept_and_no_large_ones() -> None:
