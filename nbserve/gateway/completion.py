@@ -32,20 +32,20 @@ class Completion:
 
     def answer(self, batch: Batch, answer: AnswerItem, body: Buffer, suffix: str, now_s: float) -> None:
         """What the worker said of one request of a batch; parts are gathered. suffix: `timing_suffix` of the batch."""
-        if not 0 <= answer.item < len(batch.requests):
-            log.warning("batch %d has no item %d", batch.id, answer.item)
+        place, kind, status, error = answer.item, answer.kind, answer.status, answer.error
+        if not 0 <= place < len(batch.requests):
+            log.warning("batch %d has no item %d", batch.id, place)
             return
-        request = batch.requests[answer.item]
+        request = batch.requests[place]
         if request.state is Where.DONE:
             return
-        if answer.kind == "more" or request.parts is not None:
+        if kind == "more" or request.parts is not None:
             request.parts = [*(request.parts or []), body]
-            if answer.kind == "more":
+            if kind == "more":
                 return
             body = b"".join(request.parts)
-        error = answer.error
-        if error is None and (answer.kind == "error" or not 200 <= answer.status <= 599):
-            error = ErrorInfo(type="HandlerError", message=f"the worker answered with status {answer.status}")
+        if error is None and (kind == "error" or not 200 <= status <= 599):
+            error = ErrorInfo(type="HandlerError", message=f"the worker answered with status {status}")
         wait_s = batch.sent_s - request.arrived_s
         batch_wait_s = batch.sent_s - batch.idle_since_s
         if batch_wait_s > wait_s:  # min and max would cost a quarter of what timing a request does
@@ -53,13 +53,11 @@ class Completion:
         queue_s = wait_s - batch_wait_s
         self._stats.time_answer(queue_s, batch_wait_s, now_s - request.arrived_s)
         timing = f"queue;dur={queue_s * 1e3:.3f}, batch;dur={batch_wait_s * 1e3:.3f}{suffix}"
-        status, worker_id = answer.status, batch.worker.id
         if error is not None:
             status = error.status
             self._note_failure(batch, request, error, lost=False)
-        self._complete(
-            request, Answered(status, answer.content_type, body, error, timing, batch_id=batch.id, worker_id=worker_id)
-        )
+        worker_id = batch.worker.id
+        self._complete(request, Answered(status, answer.content_type, body, error, timing, None, batch.id, worker_id))
 
     def fail(
         self, request: Request, info: ErrorInfo, *, batch: Batch | None = None, retry_after_s: float | None = None
@@ -81,7 +79,8 @@ class Completion:
     def _complete(self, request: Request, answered: Answered) -> None:
         request.state = Where.DONE
         request.body = b""
-        self._retries.completed(request)
+        if request.group is not None:
+            self._retries.completed(request.group)
         self._stats.count_request(answered.status)
         try:
             request.answered(answered)

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 __all__ = ["HttptoolsListener"]
 
-READ_BYTES = 64 * 1024
-"""Read at once; also what a client may send ahead of its replies before it is read no more."""
+AHEAD_BYTES = 64 * 1024
+"""A client that has sent more than this ahead of its replies is read no more until they are written."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 # Phases of a connection: a request is read; it is answered; it was refused, and what the client still sends is thrown
@@ -56,9 +56,6 @@ class HttptoolsListener:
         self.adopt = adopt
         self.loop = asyncio.get_running_loop()
         self.connections: set[Connection] = set()
-        # Shared by all connections: between a read and its parsing nothing else runs.
-        self.buffer = bytearray(READ_BYTES)
-        self.view = memoryview(self.buffer)
         self.known_heads = KnownHeads()
         self._starting: set[asyncio.Task[None]] = set()
         self._servers: list[asyncio.Server] = []
@@ -172,7 +169,37 @@ def _head_start(status: int, content_type: str) -> str:
     return f"{status_line(status)}Content-Type: {content_type}\r\nContent-Length: "
 
 
-class Connection(asyncio.BufferedProtocol):
+class _BodyReader(asyncio.BufferedProtocol):
+    """Takes the place of a connection as the transport's protocol while the rest of a large body is read into the
+    memory that it belongs to; for all else `bytes` are cheaper (0.4 us a request)."""
+
+    def __init__(self, connection: Connection, parser: RequestParser) -> None:
+        self._connection = connection
+        self._parser = parser
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the next bytes go."""
+        assert self._parser.room is not None
+        return self._parser.room
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """So many bytes have come."""
+        self._connection.body_received(nbytes)
+
+    def pause_writing(self) -> None:
+        """The client reads slower than it is answered."""
+        self._connection.pause_writing()
+
+    def resume_writing(self) -> None:
+        """It has caught up."""
+        self._connection.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Closed."""
+        self._connection.connection_lost(exc)
+
+
+class Connection(asyncio.Protocol):
     """One client's connection. tornado's apps see it as their `context`."""
 
     protocol = "http"
@@ -208,34 +235,32 @@ class Connection(asyncio.BufferedProtocol):
         self.remote_ip = str(peer[0]) if peer else ""
         self._listener.connections.add(self)
 
-    def get_buffer(self, sizehint: int) -> memoryview:
-        """Where the next bytes go: into the body that they belong to, else where they are parsed."""
-        return self._listener.view if self._parser.room is None else self._parser.room
-
-    def buffer_updated(self, nbytes: int) -> None:
-        """So many bytes have come."""
-        if self._parser.room is not None:
-            self._parser.received(nbytes)
-            if self._parser.is_whole:
-                self._have_parsed()
-        elif self._phase in (_LINGER, _CLOSED):
-            self._linger_bytes += nbytes
+    def data_received(self, data: bytes) -> None:
+        """Bytes have come."""
+        if self._phase in (_LINGER, _CLOSED):
+            self._linger_bytes += len(data)
             if self._linger_bytes > LINGER_BYTES:
                 self.abort()
         elif self._phase == _ANSWER or self._held or self._writing_paused:
-            self._held += self._listener.view[:nbytes]
+            self._held += data
             self._parse_held()
         else:
-            listener = self._listener
             if not self._reading_since_s:
-                whole = listener.known_heads.whole(listener.buffer, listener.view, nbytes)
+                whole = self._listener.known_heads.whole(data)
                 if whole is not None:  # as nearly always; the parser need not know of it
                     head, body = whole
                     self._have(_Exchange(self, head), body)
                     return
-            used = self._parse(listener.buffer, listener.view, nbytes)
-            if used < nbytes:
-                self._held += listener.view[used:nbytes]
+            used = self._parse(data)
+            if used < len(data):
+                self._held += data[used:]
+
+    def body_received(self, nbytes: int) -> None:
+        """So many bytes of the body have come, and lie in its memory."""
+        self._parser.received(nbytes)
+        if self._parser.is_whole:
+            self._transport.set_protocol(self)
+            self._have_parsed()
 
     def pause_writing(self) -> None:
         """The client reads slower than it is answered."""
@@ -270,10 +295,9 @@ class Connection(asyncio.BufferedProtocol):
     def _parse_held(self) -> None:
         """Parse what was held back, as far as it may be; read on where there is room."""
         if self._held and self._phase == _READ and not self._writing_paused:
-            data = bytes(self._held)
-            used = self._parse(data, memoryview(data), len(data))
+            used = self._parse(bytes(self._held))
             del self._held[:used]
-        full = len(self._held) > READ_BYTES and (self._phase == _ANSWER or self._writing_paused)
+        full = len(self._held) > AHEAD_BYTES and (self._phase == _ANSWER or self._writing_paused)
         if full != self._reading_paused and not self._transport.is_closing():
             self._reading_paused = full
             if full:
@@ -281,9 +305,9 @@ class Connection(asyncio.BufferedProtocol):
             else:
                 self._transport.resume_reading()
 
-    def _parse(self, data: bytes | bytearray, view: memoryview, end: int) -> int:
+    def _parse(self, data: bytes) -> int:
         """Take in what may be taken; returns how many bytes that was."""
-        at, parser = 0, self._parser
+        at, end, view, parser = 0, len(data), memoryview(data), self._parser
         try:
             while at < end and self._phase == _READ and not self._writing_paused:
                 at = parser.feed(data, view, at, end)
@@ -305,6 +329,8 @@ class Connection(asyncio.BufferedProtocol):
         if self._parser.wants_continue:
             self._parser.wants_continue = False
             self._transport.write(CONTINUE)
+        if self._parser.room is not None:
+            self._transport.set_protocol(_BodyReader(self, self._parser))
 
     def _take_head(self, head: Head) -> bool:
         """A head has been read: who asks, and may they?"""
@@ -405,6 +431,7 @@ class Connection(asyncio.BufferedProtocol):
         self._reading_since_s = 0.0
         self._exchange = None
         self._parser.close()
+        self._transport.set_protocol(self)
         self._transport.write(last_words(error))
         self._transport.write_eof()
 

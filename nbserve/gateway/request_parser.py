@@ -60,13 +60,13 @@ class KnownHeads:
         self._heads: dict[bytes, Head] = {}
         self.get = self._heads.get
 
-    def whole(self, data: bytearray, view: memoryview, end: int) -> tuple[Head, bytes] | None:
+    def whole(self, data: bytes) -> tuple[Head, bytes] | None:
         """Head and body of what was read, where that is one request with a known head, and nothing else."""
-        at = data.find(END, 0, end) + len(END)
-        head = self._heads.get(bytes(view[:at]))
-        if head is None or head.length != end - at:
+        at = data.find(END) + len(END)
+        head = self._heads.get(data[:at])
+        if head is None or head.length != len(data) - at:
             return None
-        return head, bytes(view[at:end])
+        return head, data[at:]
 
     def add(self, raw: bytes, head: Head) -> None:
         """Keep it, unless it is large; all are forgotten when there are too many."""
@@ -113,7 +113,7 @@ class RequestParser:
         """No more requests."""
         self._llhttp = self._buffer = self.room = None  # llhttp's refers to us
 
-    def feed(self, data: bytes | bytearray, view: memoryview, at: int, end: int) -> int:
+    def feed(self, data: bytes, view: memoryview, at: int, end: int) -> int:
         """Read on from `at`; returns where it stopped: at the request's end, or where more bytes are needed.
 
         An unfinished head is not used up: it comes again, with more. Raises NbserveError with what to answer on a
@@ -138,7 +138,7 @@ class RequestParser:
 
     # -- head --------------------------------------------------------------------------------------------------------
 
-    def _feed_head(self, data: bytes | bytearray, view: memoryview, at: int, end: int) -> int:
+    def _feed_head(self, data: bytes, view: memoryview, at: int, end: int) -> int:
         stop = data.find(END, at + max(self._fed - 3, 0), end)
         head_end = stop + len(END) if stop >= 0 else end
         if head_end - at > self._limits.header_bytes:
@@ -152,9 +152,7 @@ class RequestParser:
             return self._begin_body(head, view, head_end, end)
         return self._read_head(data, view, at, head_end, end, b"" if stop >= 0 else None)
 
-    def _read_head(
-        self, data: bytes | bytearray, view: memoryview, at: int, head_end: int, end: int, raw: bytes | None
-    ) -> int:
+    def _read_head(self, data: bytes, view: memoryview, at: int, head_end: int, end: int, raw: bytes | None) -> int:
         """By llhttp. raw: the head, where it came in one piece; None = it is not whole yet."""
         assert self._llhttp is not None
         try:
@@ -179,7 +177,7 @@ class RequestParser:
         self._expects = not head.http_10 and head.fields.get(b"expect", b"").lower() == b"100-continue"
         self._wanted = self._on_head(head)
 
-    def _head(self, data: bytes | bytearray, at: int) -> Head:
+    def _head(self, data: bytes, at: int) -> Head:
         """The head is whole: is it right?"""
         assert self._llhttp is not None
         method, target, pairs = self._llhttp.get_method(), self._target, self._pairs
@@ -261,7 +259,7 @@ class RequestParser:
         self._tail = b""
         self.wants_continue = self._expects
 
-    def _feed_chunks(self, data: bytes | bytearray, view: memoryview, at: int, end: int) -> int:
+    def _feed_chunks(self, data: bytes, view: memoryview, at: int, end: int) -> int:
         """Chunks, up to the next END: a chunked body can only end with one, so that llhttp gets no byte of the next
         request. `_tail`, the last of what it has had, may hold the beginning of an END.
         """

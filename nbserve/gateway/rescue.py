@@ -137,12 +137,11 @@ class Retries:
         """These were sent once more, and their worker died of something else before it began."""
         self._waiting.extendleft(reversed(requests))
 
-    def completed(self, request: Request) -> None:
-        """It has its answer. If all of a group get through alone, it was none of them: they were too many at once."""
-        if (group := request.group) is not None:
-            group.left -= 1
-            if group.left == 0 and not group.guilty:
-                self._cap.lower(group.size // 2)
+    def completed(self, group: Suspects) -> None:
+        """One of these has its answer. If all get through alone, it was none of them: they were too many at once."""
+        group.left -= 1
+        if group.left == 0 and not group.guilty:
+            self._cap.lower(group.size // 2)
 
     def _of_slow_groups(self) -> list[Request]:
         """Two of a group have run into the time limit alone: the others would too, and hold up everybody."""

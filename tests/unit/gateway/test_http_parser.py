@@ -211,8 +211,7 @@ def test_known_heads_change_nothing(made_up: list[tuple[bytes, dict[str, Any]]],
 
 def at_once(known: KnownHeads, message: bytes) -> dict[str, Any] | None:
     """What a connection finds that has read just this."""
-    buffer = bytearray(message + STALE)
-    found = known.whole(buffer, memoryview(buffer), len(message))
+    found = known.whole(message)
     return None if found is None else request(*found)
 
 

@@ -119,7 +119,7 @@ def test_suspects_of_a_batch_out_of_memory_that_all_pass_alone_lower_the_cap() -
     for request in suspects:
         assert waiting.pop() is request
         assert cap.limits(0.0).max_batch_size == 32
-        waiting.completed(request)
+        waiting.completed(request.group)
     assert cap.limits(0.0).max_batch_size == 4
     for _ in range(CLEAN_BATCHES):
         cap.note_clean()
@@ -134,7 +134,7 @@ def test_one_that_dies_alone_was_at_fault_and_the_cap_stays() -> None:
         assert waiting.pop() is request
         if request is suspects[3]:
             assert waiting.lost([request], MEMORY, 1.0) == [request]
-        waiting.completed(request)
+        waiting.completed(request.group)
     assert cap.limits(2.0).max_batch_size == 32
 
 
