@@ -82,6 +82,7 @@ class Batcher:
         self._batches: dict[int, Batch] = {}
         self._busy_s = 0.0
         self._scheduled = False
+        self._enough = 0  # so many must wait before an arrival alone is a reason to look at the queue
         self._timer: asyncio.TimerHandle | None = None
         self._closing: str = ""
         self._hopeless: str = ""
@@ -128,7 +129,7 @@ class Batcher:
         self._items += 1
         self._bytes += size
         self._total.size_bytes += size
-        if not self._scheduled:
+        if self._items >= self._enough:
             self._wake()
         return None
 
@@ -195,6 +196,7 @@ class Batcher:
 
     def _pump(self) -> None:
         self._scheduled = False
+        self._enough = 0
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -214,6 +216,8 @@ class Batcher:
                 else:
                     self._send(Batch(ahead, requests, Flag.NONE, now_s, now_s))
                 continue
+            if self.config.slo_ms is None:  # else what a batch is thought to take counts, and may change meanwhile
+                self._enough = limits.max_batch_size
             if isinstance(decision, WaitUntil):
                 self._timer = self._loop.call_later(max(0.0, decision.at_s - self._clock()), self._wake)
             break

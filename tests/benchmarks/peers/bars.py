@@ -84,7 +84,7 @@ def _all(figures: _Figures) -> Iterator[Bar | None]:
     for load in ("c=16", "c=4", "30 %", "60 %"):
         yield figures.first(("noop", load))
     for load in ("c=4", "30 %", "60 %"):
-        yield figures.first(("noop", load), "nbserve, 2 ms wait")
+        yield figures.first(("noop", load), "nbserve, mosec's wait")
     alone = ("noop", "c=1")
     yield figures.most("no-op, c=1: p50 ms", alone, _P50, 0.5)
     yield figures.ratio("no-op, c=1: p50 / batching off", alone, _P50, "nbserve, batching off", 1.2)

@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,8 @@ class Play:
                     chosen[name], capacity[name] = setup, figures["requests_per_s"]
             if len(setups) > 1:
                 self._say(f"{name} is cheapest with a wait of {chosen[name].wait_ms:g} ms")
+        for name, other in workload.waits_as.items():
+            chosen[name] = replace(chosen[name], wait_ms=chosen[other].wait_ms)
         return chosen, capacity
 
     def _turn(self, name: str, one: Running, capacity: dict[str, float], seed: int) -> Iterator[tuple[str, Figures]]:

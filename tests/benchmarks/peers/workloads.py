@@ -52,6 +52,8 @@ class Workload:
     setups: dict[str, list[Setup]]
     only_at: dict[str, tuple[tuple[int, ...], tuple[float, ...]]] = field(default_factory=dict)
     """Contestants that take part in some of the loads: connections, shares."""
+    waits_as: dict[str, str] = field(default_factory=dict)
+    """Contestants that wait as long as another one, once its wait is chosen."""
     is_slow: bool = False
     """Few requests in a run: it is twice as long, and goes on until the last one is answered."""
 
@@ -64,8 +66,8 @@ def _setups(workload: str) -> dict[str, list[Setup]]:
 
 
 _OFF = "nbserve, batching off"
-_WAITS = "nbserve, 2 ms wait"
-"""Like with like: of mosec's waits 1 to 5 ms cost about the same, one of them is chosen, and its p50 is 3 to 5 ms."""
+_WAITS = "nbserve, mosec's wait"
+"""Like with like: whichever mosec's cheapest is."""
 _ENCODER = Setup("mosec", "encoder", wait_ms=5, max_batch_size=16, workers=2)
 
 WORKLOADS = {
@@ -75,8 +77,9 @@ WORKLOADS = {
         connections=(64, 16, 4, 1),
         shares=(0.3, 0.6),
         setups=_setups("noop")
-        | {_OFF: [Setup("nbserve", "noop", max_batch_size=1)], _WAITS: [Setup("nbserve", "noop", wait_ms=2)]},
+        | {_OFF: [Setup("nbserve", "noop", max_batch_size=1)], _WAITS: [Setup("nbserve", "noop")]},
         only_at={_OFF: ((1,), ()), _WAITS: ((4,), (0.3, 0.6))},
+        waits_as={_WAITS: "mosec"},
     ),
     "mlp": Workload(
         SCENARIOS["mlp"],

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nbserve.config import ModelConfig
+from nbserve.gateway import policy
 from nbserve.gateway.batcher import Batcher
 from nbserve.gateway.cost import Cost, CostModel
 from nbserve.gateway.policy import TICK_S, batch_cap
@@ -261,6 +262,26 @@ def test_a_full_batch_goes_before_the_answers_of_the_last_one_are_written(waitin
     assert (first < second) == (waiting == 4)
     costs = [seconds for size, seconds in world.batcher.cost_model.points if size == waiting]
     assert (min(costs) < 0.0101) == (waiting == 4)
+
+
+@pytest.mark.parametrize("is_busy", [True, False])
+def test_an_arrival_is_looked_at_when_it_is_the_first_or_there_are_enough(*, is_busy: bool) -> None:
+    """Between them there is nothing to decide: behind a busy worker, or while a batch waits for more."""
+    config = ModelConfig(max_batch_size=8, max_batch_delay_ms=0.0 if is_busy else 20.0)
+    world = World(Traffic(gaps=[1.0], config=config, cost=Cost(0.1, 0.0)))
+    if is_busy:
+        world.batcher.submit(SimRequest(0, world.loop))
+    world.loop.run_for(0.001)
+    with mock.patch("nbserve.gateway.batcher.decide", wraps=policy.decide) as decide:
+        for number in range(1, 9):
+            world.batcher.submit(SimRequest(number, world.loop))
+            world.loop.run_for(0.001)
+            assert decide.call_count == (1 if number < 8 else 2)
+    (worker,) = world.workers
+    world.loop.run_for(0.15)
+    assert [(round(at_s, 3), len(ids)) for at_s, ids, _ in worker.sent] == (
+        [(0.0, 1), (0.1, 8)] if is_busy else [(0.008, 8)]
+    )
 
 
 class OneBatch:
