@@ -126,7 +126,7 @@ class Play:
                     chosen[name], capacity[name] = setup, figures["requests_per_s"]
             if len(setups) > 1:
                 self._say(f"{name} is cheapest with a wait of {chosen[name].wait_ms:g} ms")
-        for name, other in workload.waits_as.items():
+        for name, other in self._workload.waits_as.items():
             chosen[name] = replace(chosen[name], wait_ms=chosen[other].wait_ms)
         return chosen, capacity
 
