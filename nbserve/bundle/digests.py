@@ -11,7 +11,7 @@ import hashlib
 import mmap
 import os
 import secrets
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -22,14 +22,19 @@ import msgspec
 __all__ = [
     "SHARED_BYTES",
     "Digests",
+    "Earlier",
     "digest_of",
     "file_digest",
     "link",
+    "linked_digest",
     "namesakes",
     "same_bytes",
     "twins",
     "write_and_digest",
 ]
+
+Earlier = Callable[[str], list[Path]]
+"""Name of a file of a folder -> large files of that name and place in the bundles that there are, the latest first."""
 
 SHARED_BYTES = 1024 * 1024
 """Files from this size on are linked, and remembered once they were read; smaller ones are not worth it."""
@@ -86,6 +91,16 @@ class Digests:
         if (known := self._known.get(key)) is None:
             known = self._known[key] = file_digest(path)
         return known
+
+
+def linked_digest(root: Path, path: Path) -> str:
+    """A file's sha256; one that is another name of a bundle's under `root` is not read for it. Raises OSError."""
+    stat = path.stat()
+    if stat.st_nlink > 1:
+        for known in _large_files(root):
+            if known.inode == stat.st_ino:
+                return known.digest
+    return file_digest(path)
 
 
 def same_bytes(path: Path, chunks: Iterable[bytes | memoryview]) -> bool:
@@ -167,6 +182,8 @@ def link(twin: Path, path: Path) -> bool:
     new = path.with_name(f".{path.name}-{secrets.token_hex(6)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and path.samefile(twin):  # rename(2) would do nothing, and leave the other name
+            return True
         os.link(twin, new)
         new.replace(path)
     except OSError:  # it was removed meanwhile, has too many names already, or links are not known here

@@ -22,6 +22,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -29,7 +30,17 @@ from typing import Any, NamedTuple
 import msgspec
 
 from nbserve.bundle import rebuilt
-from nbserve.bundle.digests import digest_of, file_digest, link, namesakes, same_bytes, twins, write_and_digest
+from nbserve.bundle.digests import (
+    Earlier,
+    digest_of,
+    file_digest,
+    link,
+    linked_digest,
+    namesakes,
+    same_bytes,
+    twins,
+    write_and_digest,
+)
 from nbserve.bundle.fingerprint import Fingerprint
 from nbserve.bundle.manifest import Manifest, Provenance, locate_in
 from nbserve.bundle.proof import Sample, dump_sample, parse_sample
@@ -151,10 +162,11 @@ class Bundle:
 
 
 class Content(NamedTuple):
-    """What `write_bundle` writes: files as chunks (asked for twice: digest, then disk), folders by a function."""
+    """What `write_bundle` writes: files as chunks (asked for twice: digest, then disk), folders by a function that is
+    told which earlier bundles have a file."""
 
     files: dict[str, Callable[[], Iterator[bytes | memoryview]]]
-    folders: dict[str, Callable[[Path], None]]
+    folders: dict[str, Callable[[Path, Earlier], None]]
 
 
 class Draft:
@@ -173,8 +185,8 @@ class Draft:
             try:
                 for folder, save in content.folders.items():
                     (self._temporary / folder).mkdir(parents=True)
-                    save(self._temporary / folder)
-                self.digests = {file: file_digest(self._temporary / file) for file in _files(self._temporary)}
+                    save(self._temporary / folder, partial(self._earlier, folder))
+                self.digests = {file: linked_digest(root, self._temporary / file) for file in _files(self._temporary)}
                 self.digests |= {file: self._digest(file) for file in content.files}
                 self._manifest = msgspec.structs.replace(manifest, files=dict(sorted(self.digests.items())))
                 self._target = root / f"{manifest.name}-{self._manifest.digest()[:12]}"
@@ -219,6 +231,9 @@ class Draft:
     def discard(self) -> None:
         """Remove what was not finished."""
         shutil.rmtree(self._temporary, ignore_errors=True)
+
+    def _earlier(self, folder: str, name: str) -> list[Path]:
+        return [path for path, _ in namesakes(self._root, f"{folder}/{name}")]
 
     def _digest(self, file: str) -> str:
         """Of a file to be written. One that an earlier bundle has in the same place is compared with that first; where

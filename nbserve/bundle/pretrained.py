@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from nbserve.bundle.digests import Earlier, link
 from nbserve.errors import BundleError
 
 __all__ = ["attributes", "describe", "is_pretrained", "load", "save"]
@@ -56,9 +57,12 @@ def _is_plain(value: Any) -> bool:
     return value is None or type(value) in (bool, int, float, str)
 
 
-def save(obj: Any, folder: Path) -> None:
-    """Write the folder. The state that the last call left in a fast tokenizer is not part of it."""
-    with _quiet():
+def save(obj: Any, folder: Path, earlier: Earlier) -> None:
+    """Write the folder. The state that the last call left in a fast tokenizer is not part of it.
+
+    Weights that an earlier bundle has are not written again but linked.
+    """
+    with _quiet(), _linking(folder, earlier):
         obj.save_pretrained(str(folder))
     tokenizer = folder / "tokenizer.json"
     if tokenizer.exists():
@@ -121,6 +125,30 @@ def _map_weights(model: Any, folder: Path) -> None:
             # The file is the truth about dtype: from_pretrained casts all weights to one.
             if base.dtype != own[key].dtype or torch.equal(base, own[key]):
                 own[key].data = base
+
+
+@contextmanager
+def _linking(folder: Path, earlier: Earlier) -> Iterator[None]:
+    """transformers' function that writes weights is one that compares first: five times as fast as writing."""
+    modeling = sys.modules.get("transformers.modeling_utils")
+    write = getattr(modeling, "safe_save_file", None)
+    if write is None:  # another version: it writes them
+        yield
+        return
+    from nbserve.bundle.weights import holds
+
+    def link_or_write(tensors: Mapping[str, Any], filename: Any, metadata: Any = None) -> None:
+        path = Path(filename)
+        if path.parent != folder or not any(
+            holds(known, tensors, metadata) and link(known, path) for known in earlier(path.name)
+        ):
+            write(tensors, filename, metadata=metadata)
+
+    modeling.safe_save_file = link_or_write  # type: ignore[union-attr]
+    try:
+        yield
+    finally:
+        modeling.safe_save_file = write  # type: ignore[union-attr]
 
 
 @contextmanager

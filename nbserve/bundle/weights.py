@@ -12,7 +12,7 @@ from __future__ import annotations
 import ctypes
 import json
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import torch
 from nbserve.bundle.nearby import nearest
 from nbserve.errors import BundleError
 
-__all__ = ["MappedWeights", "WeightsPlan", "dtype_name", "why_not"]
+__all__ = ["MappedWeights", "WeightsPlan", "dtype_name", "holds", "why_not"]
 
 _DTYPES = {
     torch.bool: "BOOL",
@@ -210,6 +210,24 @@ def _bytes_of(flat: torch.Tensor) -> Iterator[memoryview]:
         yield piece.numpy().data
 
 
+def holds(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None) -> bool:
+    """Is the file one of these tensors, bit for bit, and of this metadata? False where it is not there, or no such."""
+    try:
+        mapped = MappedWeights(path)
+        if mapped.keys() != tensors.keys() or mapped.metadata != (metadata or {}):
+            return False
+        return all(_same_bits(mapped.base(key), tensor) for key, tensor in tensors.items())
+    except (OSError, BundleError, KeyError, ValueError):  # of a dtype that is not ours, or no such file
+        return False
+
+
+def _same_bits(there: torch.Tensor, given: torch.Tensor) -> bool:
+    if given.device.type != "cpu" or there.dtype != given.dtype or there.shape != given.shape:
+        return False
+    flat = (tensor.detach().contiguous().reshape(-1).view(torch.uint8) for tensor in (there, given))
+    return torch.equal(*flat)
+
+
 class MappedWeights:
     """A weights file, mapped privately. Raises BundleError where it is not one. The mapping lives as its tensors do."""
 
@@ -227,9 +245,15 @@ class MappedWeights:
         self._copies: dict[str, Any] = {}
         _populate(self._storage.data_ptr(), size)
 
-    def keys(self) -> list[str]:
+    def keys(self) -> Set[str]:
         """Names of what is stored."""
-        return [key for key in self._header if key != "__metadata__"]
+        return self._header.keys() - {"__metadata__"}
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What the file says of itself."""
+        found: dict[str, str] = self._header.get("__metadata__", {})
+        return found
 
     def base(self, key: str) -> torch.Tensor:
         """What is stored under a key, as it stands in the file."""

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from nbserve.bundle import pickles, pretrained, sharing
+from nbserve.bundle.digests import Earlier
 from nbserve.bundle.encoder import Encoder, Reference, Shared, Unencodable
 from nbserve.bundle.folder import Content
 from nbserve.bundle.manifest import ValueRecord
@@ -187,8 +188,8 @@ def _fixed(data: bytes) -> Callable[[], Iterator[bytes]]:
     return lambda: iter((data,))
 
 
-def _folder_saver(obj: Any) -> Callable[[Path], None]:
-    return lambda folder: pretrained.save(obj, folder)
+def _folder_saver(obj: Any) -> Callable[[Path, Earlier], None]:
+    return lambda folder, earlier: pretrained.save(obj, folder, earlier)
 
 
 def _culprit(obj: Any, reference: Reference) -> tuple[tuple[str, ...], Any]:

@@ -2,8 +2,8 @@
 
 Started by gateway/pool/zygote.py, which hands over one end of a socket (NBSERVE_ZYGOTE_FD) and speaks wire/zygote.py.
 Imports ipykernel, the worker, and third-party distributions that the bundle names: never the user's own modules, and
-nothing is called but TABLES. A child of a process with threads may hang in its first parallel region (libgomp: pytorch issues
-17199 and 41197), so the zygote has one thread or does not fork, and says which import is at fault.
+nothing is called but TABLES. A child of a process with threads may hang in its first parallel region (libgomp: pytorch
+issues 17199 and 41197), so the zygote has one thread or does not fork, and says which import is at fault.
 
 Importing is work of a second or more that nobody's requests should feel: where the kernel shares cores out by session
 (autogroup, sched(7)), the zygote's has a lower priority. It is done in the main thread, though a thread could have one

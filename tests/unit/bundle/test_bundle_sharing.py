@@ -21,7 +21,7 @@ LARGE = b"w" * SHARED_BYTES
 FILE = "weights/model.safetensors"
 
 
-def write(root: Path, handler: str, data: bytes = LARGE, folder: Callable[[Path], None] | None = None) -> Bundle:
+def write(root: Path, handler: str, data: bytes = LARGE, folder: Callable[[Path, Any], None] | None = None) -> Bundle:
     files: dict[str, Any] = {"handler.py": lambda: iter([handler.encode()]), FILE: lambda: iter([data])}
     content = Content(files, {} if folder is None else {"weights/net": folder})
     manifest = Manifest(name="m", handler=HandlerRecord("predict", "function"), python=HERE)
@@ -66,7 +66,7 @@ def test_small_files_and_other_weights_are_written(tmp_path: Path) -> None:
 
 
 def test_a_library_s_folder_is_linked_after_it_was_saved(tmp_path: Path) -> None:
-    def save(folder: Path) -> None:
+    def save(folder: Path, _: Any) -> None:
         (folder / "model.bin").write_bytes(LARGE + b"x")
 
     first = write(tmp_path, "one = 1\n", folder=save)

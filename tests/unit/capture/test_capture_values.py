@@ -314,6 +314,29 @@ def test_a_hugging_face_model_round_trips(notebook: Any) -> None:
         assert row == pytest.approx(wanted, abs=1e-6)
 
 
+LARGE = TINY.replace("hidden_size=16", "hidden_size=256").replace("vocab_size=40", "vocab_size=1100")
+"""Over the size from which files are shared."""
+
+
+def test_weights_of_a_hugging_face_model_are_not_written_again(notebook: Any) -> None:
+    """Only where they are the very same: a sign of zero is enough."""
+    from transformers import modeling_utils
+
+    writes: Any = modeling_utils.safe_save_file  # type: ignore[attr-defined]
+    notebook.run(LARGE, "with torch.no_grad():\n    model.pooler.dense.bias.zero_()")
+    files = []
+    for answer, change in (("1", ""), ("2", ""), ("3", "model.pooler.dense.bias.data[3] = -0.0"), ("4", "")):
+        notebook.run(change, f"def predict(batch):\n    model\n    return [{answer}] * len(batch)")
+        files.append(notebook.bundle("predict").path / "data/model/model.safetensors")
+    first, second, third, fourth = (path.stat().st_ino for path in files)
+    assert first == second
+    assert third == fourth
+    assert first != third
+    assert files[0].read_bytes() != files[2].read_bytes()
+    assert files[0].stat().st_nlink == 2
+    assert modeling_utils.safe_save_file is writes  # type: ignore[attr-defined]
+
+
 def test_a_changed_hugging_face_model_is_not_loaded_silently(notebook: Any) -> None:
     notebook.run(TINY, "model.extra = torch.nn.Linear(2, 2)\ndef predict(batch):\n    return model")
     bundle = notebook.bundle("predict")
