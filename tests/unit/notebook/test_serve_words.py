@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
+from nbserve.client import Client
 from nbserve.errors import NotFound, UsageError
 from nbserve.notebook import serve
 from nbserve.notebook.launcher import NotebookGateway
@@ -36,8 +38,14 @@ def gateway_that(command: str) -> NotebookGateway:
     process = subprocess.Popen([sys.executable, "-c", command])
     process.wait()
     gateway = NotebookGateway("a.ipynb")
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port = sock.getsockname()[1]  # where nobody answers any more
     stand_in = SimpleNamespace(
-        wait=lambda timeout_s: process.returncode, is_running=lambda: False, terminate=lambda: None, log=Path("g.log")
+        client=Client(f"http://127.0.0.1:{port}", "t"),
+        wait=lambda timeout_s: process.returncode,
+        is_running=lambda: False,
+        terminate=lambda: None,
+        log=Path("g.log"),
     )
     gateway._process = stand_in  # type: ignore[assignment]
     return gateway
