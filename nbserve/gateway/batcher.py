@@ -443,6 +443,7 @@ class Batcher:
         """It is over. The one that its worker got ahead begins now: what it waited there counts as queueing."""
         if self._batches.pop(batch.id, None) is None:
             return
+        self._enough = 0
         now_s = self._clock()
         self._busy_s += now_s - batch.sent_s
         following = self._roster.done(batch.worker, batch.id, now_s)
