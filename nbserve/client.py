@@ -7,11 +7,13 @@ first request is made; proxies and other settings of the environment are left as
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from queue import SimpleQueue
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 from urllib.parse import quote
 
 import msgspec
@@ -278,7 +280,8 @@ class Client:
         timeout = httpx.Timeout(None, connect=_CONNECT_TIMEOUT_S)
         began_s = time.perf_counter()
         try:
-            response = self._http().post(path, content=body, headers=headers, timeout=timeout)
+            http = self._http()
+            response = _aside(lambda: http.post(path, content=body, headers=headers, timeout=timeout))
         except httpx.TransportError as exc:
             raise self._unreachable(exc) from exc
         return Answer(
@@ -316,7 +319,8 @@ class Client:
         headers = self._headers() | ({"Content-Type": content_type} if method in ("POST", "PUT") else {})
         timeout = httpx.Timeout(timeout_s, connect=_CONNECT_TIMEOUT_S)
         try:
-            response = self._http().request(method, url, content=body or None, headers=headers, timeout=timeout)
+            http = self._http()
+            response = _aside(lambda: http.request(method, url, content=body or None, headers=headers, timeout=timeout))
         except httpx.TransportError as exc:
             raise self._unreachable(exc) from exc
         if response.status_code >= 400:
@@ -343,6 +347,29 @@ class Client:
             f"cannot reach the gateway at {self.management_url}: {reason}",
             hint="`nbserve list` shows the gateways that run; in a notebook, run the serving cell again",
         )
+
+
+def _aside(call: Callable[[], _T]) -> _T:
+    """Make this call where Ctrl-C does not strike: in another thread, if this is the main one (0.1 ms).
+
+    Ctrl-C is raised wherever the main thread is. In the moment in which httpcore has taken a lock, it stays locked, and
+    every further request of all threads would hang. A call that is not waited for any more goes on by itself.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return call()
+    done: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+
+    def run() -> None:
+        try:
+            done.put((call(), None))
+        except BaseException as exc:
+            done.put((None, exc))
+
+    threading.Thread(target=run, name="nbserve-request", daemon=True).start()
+    answer, failure = done.get()
+    if failure is not None:
+        raise failure
+    return cast(_T, answer)
 
 
 def is_log(event: Event, name: str = "", version: str = "") -> bool:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
+import httpcore
 import msgspec
 import pytest
 
@@ -138,3 +141,29 @@ def test_no_gateway_is_a_gateway_error_that_says_where() -> None:
         for ask in (client.status, lambda: next(client.events()), lambda: client.logs("x")):
             with pytest.raises(errors.GatewayError, match=r"cannot reach the gateway at http://127\.0\.0\.1:1"):
                 ask()
+
+
+@pytest.mark.timeout(30)
+def test_ctrl_c_at_the_worst_moment_leaves_the_client_usable(
+    server: _Server, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """httpcore has just taken the lock of its pool, and has not begun the block that gives it back."""
+    server.body = b"1"
+    lock: Any = httpcore._synchronization.ThreadLock  # type: ignore[attr-defined]
+    enter, struck = lock.__enter__, threading.Event()
+
+    def enter_and_strike(self: Any) -> Any:
+        entered = enter(self)
+        if not struck.is_set():
+            struck.set()
+            signal.raise_signal(signal.SIGINT)
+        return entered
+
+    monkeypatch.setattr(lock, "__enter__", enter_and_strike)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            client.predict("m", b"1", "application/json")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert client.predict("m", b"1", "application/json")[1] == b"1"
