@@ -127,8 +127,7 @@ class Batcher:
             return self._refuse(reject)
         self._queue.append(request)
         self._items += 1
-        self._bytes += size
-        self._total.size_bytes += size
+        self._count_bytes(size)
         if self._items >= self._enough:
             self._wake()
         return None
@@ -443,7 +442,7 @@ class Batcher:
         """It is over. The one that its worker got ahead begins now: what it waited there counts as queueing."""
         if self._batches.pop(batch.id, None) is None:
             return
-        self._enough = 0
+        self._enough = 0  # its worker may take what comes next
         now_s = self._clock()
         self._busy_s += now_s - batch.sent_s
         following = self._roster.done(batch.worker, batch.id, now_s)

@@ -128,7 +128,7 @@ class Inference:
         prediction = Prediction(item, exchange.body, self._clock(), exchange, route, self)
         if self._recording:
             self._recorder.take(route.name, head.path, head.content_type, exchange.body, prediction.arrived_s)
-        reject = route.batcher.submit(prediction)
+        reject = prediction.batcher.submit(prediction)
         if reject is None:
             exchange.watch(prediction.gone)
             return
@@ -180,7 +180,7 @@ class Inference:
 class Prediction(Request):
     """A request whose answer goes to an HTTP client."""
 
-    __slots__ = ("exchange", "inference", "route")
+    __slots__ = ("batcher", "exchange", "inference", "route")
 
     def __init__(
         self,
@@ -194,6 +194,7 @@ class Prediction(Request):
         super().__init__(item, body, arrived_s)
         self.exchange = exchange
         self.route = route
+        self.batcher = route.batcher  # that took it: a version that makes room has another one afterwards
         self.inference = inference
 
     def answered(self, answer: Answered) -> None:
@@ -216,7 +217,7 @@ class Prediction(Request):
 
     def gone(self) -> None:
         """The client hung up."""
-        self.route.batcher.abandon(self)
+        self.batcher.abandon(self)
 
 
 def trace_of(item: RequestItem) -> str:
