@@ -273,17 +273,8 @@ class Client:
 
     def ask(self, name: str, body: bytes, content_type: str, version: str = "") -> Answer:
         """One prediction with all that its answer says; a refusal is an answer too. Raises GatewayError only."""
-        import httpx
-
-        path = self._predictions(name, version)
-        headers = self._headers() | {"Content-Type": content_type}
-        timeout = httpx.Timeout(None, connect=_CONNECT_TIMEOUT_S)
         began_s = time.perf_counter()
-        try:
-            http = self._http()
-            response = _aside(lambda: http.post(path, content=body, headers=headers, timeout=timeout))
-        except httpx.TransportError as exc:
-            raise self._unreachable(exc) from exc
+        response = self._send("POST", self._predictions(name, version), body, content_type, None)
         return Answer(
             status=response.status_code,
             content_type=response.headers.get("Content-Type", ""),
@@ -314,18 +305,22 @@ class Client:
         content_type: str = "application/json",
         timeout_s: float | None,
     ) -> httpx.Response:
+        response = self._send(method, url, body, content_type, timeout_s)
+        if response.status_code >= 400:
+            raise _error_of(response)
+        return response
+
+    def _send(self, method: str, url: str, body: bytes, content_type: str, timeout_s: float | None) -> httpx.Response:
+        """One exchange. Raises GatewayError where there is no answer."""
         import httpx
 
         headers = self._headers() | ({"Content-Type": content_type} if method in ("POST", "PUT") else {})
         timeout = httpx.Timeout(timeout_s, connect=_CONNECT_TIMEOUT_S)
+        http = self._http()
         try:
-            http = self._http()
-            response = _aside(lambda: http.request(method, url, content=body or None, headers=headers, timeout=timeout))
+            return _aside(lambda: http.request(method, url, content=body or None, headers=headers, timeout=timeout))
         except httpx.TransportError as exc:
             raise self._unreachable(exc) from exc
-        if response.status_code >= 400:
-            raise _error_of(response)
-        return response
 
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token}"} if self.token else {}
